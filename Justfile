@@ -1,0 +1,19 @@
+# Lists the recipes.
+default:
+    @just --list
+
+# Everything that continuous integration runs.
+check:
+    .ci/run
+
+# The whole suite, on SQLite and PostgreSQL.
+test:
+    ./scripts/test
+
+# Formats every crate.
+fmt:
+    cargo fmt --all
+
+# A company's week against the built-in emulator; `just demo --keep-running` leaves both up.
+demo *arguments:
+    cargo run -- demo {{arguments}}

@@ -1,0 +1,48 @@
+//! An emulator of WorkOS Directory Sync: the API, and the signed webhooks that tell of every change.
+//!
+//! An [`Emulator`] holds directories, users, groups and memberships. A change made through it is at once what the API
+//! answers, and is announced to the registered endpoints with the events that production would send, at least once and in
+//! no promised order. It keeps account of what it answered, sent and was told, so that a test can compare a consumer's
+//! copy with [`Emulator::truth`]. Faults, latency and rate limits stand in for the bad days.
+//!
+//! It shares no code with any consumer: what is signed and answered here is written from WorkOS's documents alone.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use workos_emulator::{Emulator, NewDirectory, NewUser, Options};
+//!
+//! let emulator = Emulator::start(Options::default()).await?;
+//! emulator.register_endpoint("http://127.0.0.1:8080/webhooks/workos", "secret");
+//! let acme = emulator.create_directory(NewDirectory::named("Acme"));
+//! emulator.create_user(&acme, NewUser::named("Ada", "Lovelace", "acme.example"))?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+mod api;
+mod changes;
+mod control;
+mod delivery;
+mod emulator;
+mod events;
+mod ids;
+mod inputs;
+mod limits;
+mod options;
+mod paging;
+mod records;
+mod shared;
+mod signature;
+mod user_changes;
+mod world;
+
+pub use delivery::{DeliveryOutcome, DeliveryRecord, EndpointId};
+pub use emulator::{Emulator, StartError};
+pub use events::EmittedEvent;
+pub use inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
+pub use options::{DeliveryOptions, Options};
+pub use records::{CustomAttributes, Directory, DirectoryMetadata, Email, Group, Role, Truth, User, UserCounts};
+pub use shared::ApiFault;
+pub use signature::sign;

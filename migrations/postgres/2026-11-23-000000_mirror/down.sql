@@ -1,0 +1,11 @@
+DROP TABLE worker_epochs;
+DROP TABLE marks;
+DROP TABLE edge_memory;
+DROP TABLE entity_memory;
+DROP TABLE directory_work;
+DROP TABLE inbox_events;
+DROP VIEW active_group_members;
+DROP TABLE group_members;
+DROP TABLE groups;
+DROP TABLE users;
+DROP TABLE directories;

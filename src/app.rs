@@ -1,0 +1,127 @@
+//! Puts the service together, starts it and stops it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{Db, DbError};
+use crate::http::{self, HealthState};
+use crate::inbox::Inbox;
+use crate::sync::{Engine, Worker};
+use crate::workos::{ApiError, WorkosClient};
+
+/// Two suffice: a request only waits for its commit.
+const HTTP_THREADS: usize = 2;
+const MAX_CONNECTIONS_PER_THREAD: usize = 2048;
+/// How long a client may take to send its request's head.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long requests under way may take once we are told to stop.
+const SHUTDOWN_SECONDS: u64 = 5;
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("{0}")]
+    Db(#[from] DbError),
+    /// The API client.
+    #[error("{0}")]
+    Api(#[from] ApiError),
+    /// The address.
+    #[error("{0} cannot be listened on: {1}; set BIND_ADDR to a free address")]
+    Bind(SocketAddr, std::io::Error),
+}
+
+/// The running service.
+pub struct Service {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    worker: Arc<Mutex<Option<Worker>>>,
+    server: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    inbox: Inbox,
+    writer: JoinHandle<()>,
+}
+
+impl Service {
+    /// Starts everything. The API is not waited for.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        // A second service in the same process finds the provider installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let db = Db::open(&config.database).await?;
+        db.claim_worker().await?;
+        let lease = db.new_lease(clock.now()).await?;
+        let client = WorkosClient::new(&config.api, clock.clone())?;
+        if client.is_none() {
+            tracing::warn!("WORKOS_API_KEY is not set: the mirror shows what events say, and nothing is verified");
+        }
+        let engine = Arc::new(Engine { db: db.clone(), client, clock: clock.clone(), lease });
+        let committed = Arc::new(Notify::new());
+        let (inbox, writer) = Inbox::start(db, Arc::clone(&committed));
+        let worker = Arc::new(Mutex::new(Some(Worker::start(Arc::clone(&engine), committed))));
+        let health = web::Data::new(HealthState {
+            engine: Arc::clone(&engine),
+            worker: Arc::clone(&worker),
+            started_at: clock.now(),
+            token: config.health_token.clone(),
+        });
+        let (webhook, clock) = (web::Data::new(config.webhook.clone()), web::Data::new(clock));
+        let queue = inbox.clone();
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(webhook.clone())
+                .app_data(clock.clone())
+                .app_data(web::Data::new(queue.clone()))
+                .app_data(health.clone())
+                .configure(http::configure)
+        })
+        .workers(HTTP_THREADS)
+        .max_connections(MAX_CONNECTIONS_PER_THREAD)
+        .client_request_timeout(REQUEST_TIMEOUT)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals()
+        .bind(config.bind)
+        .map_err(|error| StartError::Bind(config.bind, error))?;
+        let address = server.addrs().first().copied().unwrap_or(config.bind);
+        let server = server.run();
+        let handle = server.handle();
+        let serving = tokio::spawn(server);
+        tracing::info!(%address, path = crate::webhook::PATH, "listening");
+        Ok(Self { address, engine, worker, server: handle, serving, inbox, writer })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The database, for those who look.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.engine.db
+    }
+
+    /// Stops accepting, commits what is queued, releases the work in hand.
+    pub async fn stop(self) {
+        self.server.stop(true).await;
+        let _ = self.serving.await;
+        drop(self.inbox);
+        let _ = self.writer.await;
+        let worker = self.worker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(worker) = worker {
+            worker.stop().await;
+        }
+        tracing::info!("stopped");
+    }
+}

@@ -1,0 +1,59 @@
+//! `directory-mirror serve`
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::Service;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::telemetry;
+
+/// The exit status for a configuration that cannot be used.
+const BAD_CONFIGURATION: u8 = 2;
+const LOGS: &str = "directory_mirror=info,warn";
+
+pub(super) async fn run() -> ExitCode {
+    match dotenvy::dotenv() {
+        Err(error) if !error.not_found() => {
+            eprintln!(".env cannot be read: {}", describe(&error));
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+        _ => {}
+    }
+    let config = match Config::read(&|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("the configuration has {} problem(s):\n{problems}", problems.0.len());
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    telemetry::start(config.log_format, LOGS);
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        eprintln!("signals cannot be listened to");
+        return ExitCode::FAILURE;
+    };
+    let service = match Service::start(&config, Clock::system()).await {
+        Ok(service) => service,
+        Err(error) => {
+            eprintln!("directory-mirror cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    service.stop().await;
+    ExitCode::SUCCESS
+}
+
+/// The parser's own message repeats the line, which may hold a secret.
+fn describe(error: &dotenvy::Error) -> String {
+    match error {
+        dotenvy::Error::LineParse(_, position) => format!("a line is malformed (at its character {position})"),
+        other => other.to_string(),
+    }
+}

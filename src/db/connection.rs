@@ -1,0 +1,226 @@
+//! Pools, connections and transactions of either engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager};
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::sqlite::{self, SqliteAsync};
+use super::{DbError, migrations, postgres_tls};
+use crate::config::{DatabaseConfig, PostgresConfig};
+
+/// How long a caller waits for a connection before the database counts as unreachable.
+const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
+/// Connections to PostgreSQL: the inbox, fold, health, and a few directories at once.
+const POSTGRES_CONNECTIONS: usize = 10;
+const SQLITE_READERS: usize = 4;
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pools: Pools,
+    /// One background writer at a time, so that on SQLite the inbox waits for one short transaction at the most.
+    background: Arc<Semaphore>,
+    /// Held for as long as this process is the worker of an SQLite file.
+    worker_lock: Arc<std::sync::Mutex<Option<std::fs::File>>>,
+}
+
+#[derive(Clone)]
+enum Pools {
+    Postgres(Pool<AsyncPgConnection>),
+    Sqlite { writer: Pool<SqliteAsync>, readers: Pool<SqliteAsync>, path: std::path::PathBuf },
+}
+
+/// A connection out of a pool.
+#[allow(clippy::large_enum_variant, reason = "moved a few times in its life; a box would cost an allocation a query")]
+pub enum DbConnection {
+    /// To PostgreSQL.
+    Postgres(Object<AsyncPgConnection>),
+    /// To an SQLite file.
+    Sqlite(Object<SqliteAsync>),
+}
+
+/// An open transaction. Dropped without [`Transaction::commit`], it is rolled back with its connection.
+pub struct Transaction {
+    /// Taken by `commit`, so that only an unfinished transaction throws its connection away.
+    connection: Option<DbConnection>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Db {
+    /// Opens the database, creating the SQLite file or the PostgreSQL schema, and runs the migrations.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database cannot be reached or a migration fails.
+    pub async fn open(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let pools = match config {
+            DatabaseConfig::Postgres(postgres) => {
+                migrations::run_on_postgres(postgres).await?;
+                Pools::Postgres(postgres_pool(postgres)?)
+            }
+            DatabaseConfig::Sqlite(path) => {
+                migrations::run_on_sqlite(path).await?;
+                Pools::Sqlite {
+                    writer: sqlite_pool(path, 1, sqlite::Access::Write)?,
+                    readers: sqlite_pool(path, SQLITE_READERS, sqlite::Access::Read)?,
+                    path: path.clone(),
+                }
+            }
+        };
+        let writers = if matches!(pools, Pools::Postgres(_)) { POSTGRES_CONNECTIONS / 2 } else { 1 };
+        Ok(Self { pools, background: Arc::new(Semaphore::new(writers)), worker_lock: Arc::default() })
+    }
+
+    /// Makes this process the only worker of an SQLite file; PostgreSQL has leases for that.
+    ///
+    /// # Errors
+    /// [`DbError::FileInUse`] if another worker keeps the file for more than 10 s.
+    pub async fn claim_worker(&self) -> Result<(), DbError> {
+        if let Pools::Sqlite { path, .. } = &self.pools {
+            let lock = sqlite::lock_for_worker(path).await?;
+            *self.worker_lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(lock);
+        }
+        Ok(())
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] if none can be had.
+    pub async fn read(&self) -> Result<DbConnection, DbError> {
+        Ok(match &self.pools {
+            Pools::Postgres(pool) => DbConnection::Postgres(take(pool).await?),
+            Pools::Sqlite { readers, .. } => DbConnection::Sqlite(take(readers).await?),
+        })
+    }
+
+    /// Begins a write transaction for the inbox, which goes before everything else.
+    ///
+    /// # Errors
+    /// [`DbError`] if no connection can be had or the transaction cannot begin.
+    pub async fn begin_for_inbox(&self) -> Result<Transaction, DbError> {
+        self.begin(None).await
+    }
+
+    /// Begins a write transaction for background work.
+    ///
+    /// # Errors
+    /// [`DbError`] if no connection can be had or the transaction cannot begin.
+    pub async fn begin_in_background(&self) -> Result<Transaction, DbError> {
+        // The semaphore is never closed; without a turn the transaction would still be correct, only less polite.
+        let turn = Arc::clone(&self.background).acquire_owned().await.ok();
+        self.begin(turn).await
+    }
+
+    async fn begin(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Transaction, DbError> {
+        let connection = match &self.pools {
+            Pools::Postgres(pool) => DbConnection::Postgres(begin_on_postgres(pool).await?),
+            Pools::Sqlite { writer, .. } => {
+                let mut object = take(writer).await?;
+                sqlite::begin_immediate(&mut object).await?;
+                DbConnection::Sqlite(object)
+            }
+        };
+        Ok(Transaction { connection: Some(connection), _turn: turn })
+    }
+}
+
+/// After a restart of the server every pooled connection is dead, and only its first use tells; so the begin is tried
+/// on as many as there may be.
+async fn begin_on_postgres(pool: &Pool<AsyncPgConnection>) -> Result<Object<AsyncPgConnection>, DbError> {
+    let mut attempt = 0;
+    loop {
+        let mut object = take(pool).await?;
+        match <AsyncPgConnection as AsyncConnection>::TransactionManager::begin_transaction(&mut *object).await {
+            Ok(()) => return Ok(object),
+            Err(error) => {
+                drop(Object::take(object));
+                attempt += 1;
+                if attempt > POSTGRES_CONNECTIONS {
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}
+
+impl Transaction {
+    /// The connection within the transaction.
+    pub fn connection(&mut self) -> &mut DbConnection {
+        // `commit` consumes the transaction, so nobody can come here after it took the connection.
+        self.connection.as_mut().expect("a transaction has its connection until it is committed")
+    }
+
+    /// Makes the changes durable.
+    ///
+    /// # Errors
+    /// [`DbError`] if the commit fails: then nothing was changed.
+    pub async fn commit(mut self) -> Result<(), DbError> {
+        match self.connection() {
+            DbConnection::Postgres(object) => {
+                <AsyncPgConnection as AsyncConnection>::TransactionManager::commit_transaction(&mut **object).await?;
+            }
+            DbConnection::Sqlite(object) => {
+                <SqliteAsync as AsyncConnection>::TransactionManager::commit_transaction(&mut **object).await?;
+            }
+        }
+        self.connection.take();
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        match self.connection.take() {
+            Some(DbConnection::Postgres(object)) => drop(Object::take(object)),
+            Some(DbConnection::Sqlite(object)) => drop(Object::take(object)),
+            None => {}
+        }
+    }
+}
+
+async fn take<C>(pool: &Pool<C>) -> Result<Object<C>, DbError>
+where
+    C: diesel_async::pooled_connection::PoolableConnection + Send + 'static,
+    AsyncDieselConnectionManager<C>:
+        deadpool::managed::Manager<Type = C, Error = diesel_async::pooled_connection::PoolError>,
+{
+    pool.get().await.map_err(|error| DbError::Unavailable(error.to_string()))
+}
+
+fn sqlite_pool(path: &std::path::Path, size: usize, access: sqlite::Access) -> Result<Pool<SqliteAsync>, DbError> {
+    let mut config = ManagerConfig::default();
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |url| sqlite::connect(url.into(), access).boxed());
+    build(AsyncDieselConnectionManager::new_with_config(path.to_string_lossy(), config), size)
+}
+
+fn postgres_pool(postgres: &PostgresConfig) -> Result<Pool<AsyncPgConnection>, DbError> {
+    let mut config = ManagerConfig::default();
+    config.recycling_method = RecyclingMethod::Fast;
+    let settings = postgres.clone();
+    config.custom_setup = Box::new(move |_| {
+        let settings = settings.clone();
+        async move { postgres_tls::connect(&settings).await }.boxed()
+    });
+    build(AsyncDieselConnectionManager::new_with_config(String::new(), config), POSTGRES_CONNECTIONS)
+}
+
+fn build<C>(manager: AsyncDieselConnectionManager<C>, size: usize) -> Result<Pool<C>, DbError>
+where
+    C: diesel_async::pooled_connection::PoolableConnection + Send + 'static,
+    AsyncDieselConnectionManager<C>:
+        deadpool::managed::Manager<Type = C, Error = diesel_async::pooled_connection::PoolError>,
+{
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(WAIT_FOR_CONNECTION))
+        .create_timeout(Some(WAIT_FOR_CONNECTION))
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(|error| DbError::Unavailable(error.to_string()))
+}

@@ -1,0 +1,222 @@
+//! The inbox: every event that was received, for as long as retention keeps it.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool};
+use diesel_async::RunQueryDsl;
+
+use super::batch::Batch;
+use super::schema::inbox_events;
+use super::types::StoredInstant;
+use super::{Db, DbConnection, DbError, with_connection};
+use crate::clock::Timestamp;
+use crate::model::{EventId, EventStatus};
+
+/// An event on its way into the inbox.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = inbox_events, treat_none_as_default_value = false)]
+pub struct NewInboxEvent {
+    /// WorkOS's id, or one made from the body's hash.
+    pub event_id: String,
+    /// WorkOS's `event`; empty if the body has none.
+    pub event_type: String,
+    /// The directory it names.
+    pub directory_id: Option<String>,
+    /// The organization it names.
+    pub organization_id: Option<String>,
+    /// WorkOS's `created_at`.
+    pub occurred_at: Option<StoredInstant>,
+    /// When we received it.
+    pub received_at: StoredInstant,
+    /// How it came: `webhook` or `events_api`.
+    pub source: &'static str,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// See [`EventStatus`].
+    pub status: &'static str,
+    /// Why it is ignored or dead.
+    pub reason: Option<String>,
+    /// How often folding it failed.
+    pub attempts: i32,
+    /// When it was finished.
+    pub processed_at: Option<StoredInstant>,
+}
+
+/// An event that waits to be folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingEvent {
+    /// Its id.
+    pub event_id: EventId,
+    /// WorkOS's `event`.
+    pub event_type: String,
+    /// The directory it names.
+    pub directory_id: Option<String>,
+    /// WorkOS's `created_at`.
+    pub occurred_at: Option<Timestamp>,
+    /// When we received it.
+    pub received_at: Timestamp,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// How often folding it failed.
+    pub attempts: i32,
+}
+
+const REMOVALS: &str = "event_type IN ('dsync.deleted', 'dsync.user.deleted', 'dsync.group.deleted', \
+     'dsync.group.user_removed')";
+
+impl Db {
+    /// Stores events and commits. An event whose id is known, or came twice in `events`, is left as it is.
+    ///
+    /// # Errors
+    /// [`DbError`]; then none of them is stored.
+    pub async fn store_events(&self, events: Vec<NewInboxEvent>) -> Result<(), DbError> {
+        let mut transaction = self.begin_for_inbox().await?;
+        with_connection!(transaction.connection(), c => {
+            diesel::insert_into(inbox_events::table)
+                .values(Batch(events))
+                .on_conflict(inbox_events::event_id)
+                .do_nothing()
+                .execute(c)
+                .await
+        })?;
+        transaction.commit().await
+    }
+
+    /// The next events to fold: removals first, then the oldest; at most `limit` and about `max_bytes` of bodies.
+    ///
+    /// # Errors
+    /// [`DbError`] if the query fails.
+    pub async fn pending_events(
+        &self,
+        now: Timestamp,
+        limit: i64,
+        max_bytes: i64,
+    ) -> Result<Vec<PendingEvent>, DbError> {
+        let mut connection = self.read().await?;
+        let mut sizes: Vec<(String, i64)> = Vec::new();
+        for removals in [true, false] {
+            let wanted = limit - i64::try_from(sizes.len()).unwrap_or(limit);
+            if wanted > 0 {
+                sizes.extend(sizes_of_pending(&mut connection, now, removals, wanted).await?);
+            }
+        }
+        let mut total = 0;
+        let ids: Vec<String> = sizes
+            .into_iter()
+            .enumerate()
+            .take_while(|(index, (_, bytes))| {
+                total += bytes;
+                *index == 0 || total <= max_bytes
+            })
+            .map(|(_, (id, _))| id)
+            .collect();
+        load_events(&mut connection, ids).await
+    }
+}
+
+async fn sizes_of_pending(
+    connection: &mut DbConnection,
+    now: Timestamp,
+    removals: bool,
+    limit: i64,
+) -> Result<Vec<(String, i64)>, DbError> {
+    let kind = if removals { REMOVALS.to_owned() } else { format!("NOT ({REMOVALS})") };
+    Ok(with_connection!(connection, c => {
+        inbox_events::table
+            // Spelled out, because SQLite uses a partial index only for a constant condition.
+            .filter(sql::<Bool>("status = 'pending'"))
+            .filter(sql::<Bool>(&kind))
+            .filter(inbox_events::next_attempt_at.is_null().or(inbox_events::next_attempt_at.le(StoredInstant(now))))
+            .order((inbox_events::received_at, inbox_events::event_id))
+            .limit(limit)
+            .select((inbox_events::event_id, sql::<BigInt>("CAST(length(body) AS bigint)")))
+            .load::<(String, i64)>(c)
+            .await
+    })?)
+}
+
+type Row = (String, String, Option<String>, Option<StoredInstant>, StoredInstant, Vec<u8>, i32);
+
+async fn load_events(connection: &mut DbConnection, ids: Vec<String>) -> Result<Vec<PendingEvent>, DbError> {
+    let rows: Vec<Row> = with_connection!(connection, c => {
+        inbox_events::table
+            .filter(inbox_events::event_id.eq_any(&ids))
+            .select((
+                inbox_events::event_id,
+                inbox_events::event_type,
+                inbox_events::directory_id,
+                inbox_events::occurred_at,
+                inbox_events::received_at,
+                inbox_events::body,
+                inbox_events::attempts,
+            ))
+            .load(c)
+            .await
+    })?;
+    let event = |row: Row| PendingEvent {
+        event_id: EventId::from_stored(row.0),
+        event_type: row.1,
+        directory_id: row.2,
+        occurred_at: row.3.map(|at| at.0),
+        received_at: row.4.0,
+        body: row.5,
+        attempts: row.6,
+    };
+    Ok(rows.into_iter().map(event).collect())
+}
+
+/// Finishes events that came to the same end for the same reason.
+pub async fn finish_events(
+    connection: &mut DbConnection,
+    ids: &[String],
+    status: EventStatus,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    for chunk in ids.chunks(1000) {
+        with_connection!(connection, c => {
+            diesel::update(inbox_events::table.filter(inbox_events::event_id.eq_any(chunk)))
+                .set((
+                    inbox_events::status.eq(status.as_str()),
+                    inbox_events::reason.eq(reason),
+                    inbox_events::processed_at.eq(StoredInstant(now)),
+                ))
+                .execute(c)
+                .await
+        })?;
+    }
+    Ok(())
+}
+
+impl Db {
+    /// Finishes events outside a fold: ignored, or dead.
+    ///
+    /// # Errors
+    /// [`DbError`] if the commit fails.
+    pub async fn finish_events(
+        &self,
+        ids: &[String],
+        status: EventStatus,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let mut transaction = self.begin_in_background().await?;
+        finish_events(transaction.connection(), ids, status, reason, now).await?;
+        transaction.commit().await
+    }
+
+    /// Puts an event off after a failed attempt to fold it.
+    ///
+    /// # Errors
+    /// [`DbError`] if the commit fails.
+    pub async fn postpone_event(&self, id: &EventId, attempts: i32, until: Timestamp) -> Result<(), DbError> {
+        let mut transaction = self.begin_in_background().await?;
+        with_connection!(transaction.connection(), c => {
+            diesel::update(inbox_events::table.filter(inbox_events::event_id.eq(id.as_str())))
+                .set((inbox_events::attempts.eq(attempts), inbox_events::next_attempt_at.eq(StoredInstant(until))))
+                .execute(c)
+                .await
+        })?;
+        transaction.commit().await
+    }
+}

@@ -1,0 +1,96 @@
+//! Storage: the only code that knows Diesel.
+//!
+//! One code path serves both engines: `with_connection!` expands a Diesel expression once for each. Queries that
+//! belong to one aggregate stand in one file.
+
+mod batch;
+mod connection;
+pub mod inbox;
+mod migrations;
+mod postgres_tls;
+pub mod progress;
+mod records;
+pub mod schema;
+mod sqlite;
+mod status;
+pub mod types;
+pub mod working_set;
+
+pub use connection::{Db, DbConnection, Transaction};
+pub use inbox::{NewInboxEvent, PendingEvent};
+pub use progress::{Lease, Scan, ScanPhase};
+pub use status::{Backlog, DirectoryHealth, MirrorCopy};
+
+/// Why the database did not do what was asked. Messages name no row's content.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The database cannot be reached, or every connection is busy for too long.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(String),
+    /// The data itself is refused: trying again will not help.
+    #[error("the database refuses the data: {0}")]
+    Data(String),
+    /// Another worker has taken this directory over.
+    #[error("another worker has taken over directory {0}")]
+    LeaseLost(String),
+    /// Migrations could not be run.
+    #[error("the migrations failed: {0}")]
+    Migration(String),
+    /// Another worker holds the SQLite file.
+    #[error("{0}")]
+    FileInUse(String),
+    /// Anything else the driver reports.
+    #[error("a query failed: {0}")]
+    Query(diesel::result::Error),
+}
+
+impl From<diesel::result::Error> for DbError {
+    fn from(error: diesel::result::Error) -> Self {
+        use diesel::result::{DatabaseErrorKind as Kind, Error};
+        match &error {
+            Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _) => {
+                Self::Unavailable("the connection was lost".to_owned())
+            }
+            Error::DatabaseError(
+                Kind::UniqueViolation | Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation,
+                details,
+            ) => Self::Data(format!("constraint {}", details.constraint_name().unwrap_or("unnamed"))),
+            Error::SerializationError(_) => Self::Data("a value cannot be written".to_owned()),
+            // PostgreSQL's class 22 (data exceptions) reaches us as an unknown kind with the server's message.
+            Error::DatabaseError(Kind::Unknown, details) if is_data_exception(details.message()) => {
+                Self::Data("a value is out of the range of its column".to_owned())
+            }
+            _ => Self::Query(error),
+        }
+    }
+}
+
+fn is_data_exception(message: &str) -> bool {
+    [
+        "invalid byte sequence",
+        "out of range",
+        "unsupported Unicode escape",
+        "exceeds btree",
+        "index row size",
+        "string or blob too big",
+    ]
+    .iter()
+    .any(|sign| message.contains(sign))
+}
+
+/// Expands one body for each engine: `with_connection!(connection, c => query.load(c).await)`.
+macro_rules! with_connection {
+    ($connection:expr, $c:ident => $body:expr) => {
+        match $connection {
+            $crate::db::DbConnection::Postgres(object) => {
+                let $c = &mut **object;
+                $body
+            }
+            $crate::db::DbConnection::Sqlite(object) => {
+                let $c = &mut **object;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_connection;

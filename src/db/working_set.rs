@@ -1,0 +1,511 @@
+//! Loads the part of the mirror that a batch touches, and writes back what changed.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+use diesel_async::RunQueryDsl;
+
+use super::batch::{Batch, MAX_PARAMETERS};
+use super::records::{
+    DirectoryRecordRow, EdgeMemoryRow, GroupRecordRow, MarkRow, MemberRow, MemoryRow, UserRecordRow, mark_kind,
+};
+use super::schema::{directories, edge_memory, entity_memory, group_members, groups, marks, users};
+use super::types::{StoredInstant, StoredUuid};
+use super::{DbConnection, DbError, with_connection};
+use crate::clock::Timestamp;
+use crate::mirror::{EdgeKey, Touched, WorkingSet};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, MarkTarget};
+
+/// How many ids go into one `IN (…)`.
+const IDS_PER_QUERY: usize = 1000;
+
+/// Loads everything about `touched`, within a transaction that holds the directory's lock.
+pub async fn load(
+    connection: &mut DbConnection,
+    directory_id: &DirectoryId,
+    touched: &Touched,
+) -> Result<WorkingSet, DbError> {
+    let mut set = WorkingSet::empty(directory_id.clone());
+    load_directory(connection, &mut set).await?;
+    let user_ids: Vec<&str> = touched.users.iter().map(DirectoryUserId::as_str).collect();
+    let group_ids: Vec<&str> = touched.groups.iter().map(DirectoryGroupId::as_str).collect();
+    load_users(connection, &mut set, &user_ids).await?;
+    load_groups(connection, &mut set, &group_ids).await?;
+    load_edges(connection, &mut set, touched).await?;
+    load_marks(connection, &mut set, &user_ids, &group_ids).await?;
+    Ok(set)
+}
+
+async fn load_directory(connection: &mut DbConnection, set: &mut WorkingSet) -> Result<(), DbError> {
+    let id = set.directory_id.clone();
+    let row: Option<DirectoryRecordRow> = with_connection!(connection, c => {
+        directories::table.find(id.as_str()).select(DirectoryRecordRow::as_select()).first(c).await.optional()
+    })?;
+    set.directory.row = row.map(DirectoryRecordRow::into_model).transpose()?;
+    for memory in load_memories(connection, "directory", &[id.as_str()]).await? {
+        set.directory.memory = memory.into_model();
+    }
+    Ok(())
+}
+
+async fn load_memories(
+    connection: &mut DbConnection,
+    kind: &'static str,
+    ids: &[&str],
+) -> Result<Vec<MemoryRow>, DbError> {
+    Ok(with_connection!(connection, c => {
+        entity_memory::table
+            .filter(entity_memory::kind.eq(kind).and(entity_memory::entity_id.eq_any(ids)))
+            .select(MemoryRow::as_select())
+            .load(c)
+            .await
+    })?)
+}
+
+async fn load_users(connection: &mut DbConnection, set: &mut WorkingSet, ids: &[&str]) -> Result<(), DbError> {
+    for chunk in ids.chunks(IDS_PER_QUERY) {
+        let rows: Vec<UserRecordRow> = with_connection!(connection, c => {
+            users::table
+                .filter(users::directory_user_id.eq_any(chunk))
+                .select(UserRecordRow::as_select())
+                .load(c)
+                .await
+        })?;
+        for row in rows {
+            let row = row.into_model()?;
+            let foreign = row.record.directory_id != set.directory_id;
+            let entity = set.user(&row.record.id);
+            entity.foreign = foreign;
+            entity.row = Some(row);
+        }
+        for memory in load_memories(connection, "user", chunk).await? {
+            let foreign = memory.directory_id != set.directory_id.as_str();
+            let entity = set.user(&DirectoryUserId::from_stored(memory.entity_id.clone()));
+            entity.foreign |= foreign;
+            entity.memory = memory.into_model();
+        }
+    }
+    Ok(())
+}
+
+async fn load_groups(connection: &mut DbConnection, set: &mut WorkingSet, ids: &[&str]) -> Result<(), DbError> {
+    for chunk in ids.chunks(IDS_PER_QUERY) {
+        let rows: Vec<GroupRecordRow> = with_connection!(connection, c => {
+            groups::table
+                .filter(groups::directory_group_id.eq_any(chunk))
+                .select(GroupRecordRow::as_select())
+                .load(c)
+                .await
+        })?;
+        for row in rows {
+            let row = row.into_model()?;
+            let foreign = row.record.directory_id != set.directory_id;
+            let entity = set.group(&row.record.id);
+            entity.foreign = foreign;
+            entity.row = Some(row);
+        }
+        for memory in load_memories(connection, "group", chunk).await? {
+            let foreign = memory.directory_id != set.directory_id.as_str();
+            let entity = set.group(&DirectoryGroupId::from_stored(memory.entity_id.clone()));
+            entity.foreign |= foreign;
+            entity.memory = memory.into_model();
+        }
+    }
+    Ok(())
+}
+
+/// Loads the edges of the touched users and drops those that nobody asked for: pairs cannot be put into one `IN`
+/// that both engines plan well.
+async fn load_edges(connection: &mut DbConnection, set: &mut WorkingSet, touched: &Touched) -> Result<(), DbError> {
+    let groups: Vec<&str> =
+        touched.edges.iter().map(|key| key.0.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+    let users: Vec<&str> =
+        touched.edges.iter().map(|key| key.1.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+    for group_chunk in groups.chunks(IDS_PER_QUERY) {
+        for user_chunk in users.chunks(IDS_PER_QUERY) {
+            let rows: Vec<EdgeMemoryRow> = with_connection!(connection, c => {
+                edge_memory::table
+                    .filter(edge_memory::directory_group_id.eq_any(group_chunk))
+                    .filter(edge_memory::directory_user_id.eq_any(user_chunk))
+                    .select(EdgeMemoryRow::as_select())
+                    .load(c)
+                    .await
+            })?;
+            for row in rows {
+                let (key, memory) = row.into_model();
+                if touched.edges.contains(&key) {
+                    let edge = set.edge(&key);
+                    edge.was_present = memory.present;
+                    edge.memory = memory;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn load_marks(
+    connection: &mut DbConnection,
+    set: &mut WorkingSet,
+    users: &[&str],
+    groups: &[&str],
+) -> Result<(), DbError> {
+    let directory = set.directory_id.clone();
+    let mut rows: Vec<MarkRow> = Vec::new();
+    let of_directory = marks::directory_id.eq(directory.as_str());
+    rows.extend(with_connection!(connection, c => {
+        marks::table.filter(of_directory).filter(marks::kind.eq("directory")).select(MarkRow::as_select()).load(c).await
+    })?);
+    for chunk in users.chunks(IDS_PER_QUERY) {
+        rows.extend(with_connection!(connection, c => {
+            marks::table
+                .filter(of_directory)
+                .filter(marks::directory_user_id.eq_any(chunk))
+                .select(MarkRow::as_select())
+                .load::<MarkRow>(c)
+                .await
+        })?);
+    }
+    for chunk in groups.chunks(IDS_PER_QUERY) {
+        rows.extend(with_connection!(connection, c => {
+            marks::table
+                .filter(of_directory)
+                .filter(marks::directory_user_id.eq("").and(marks::directory_group_id.eq_any(chunk)))
+                .select(MarkRow::as_select())
+                .load::<MarkRow>(c)
+                .await
+        })?);
+    }
+    for mark in rows.into_iter().filter_map(MarkRow::into_model) {
+        set.marks.insert(mark.target.clone(), mark);
+    }
+    Ok(())
+}
+
+/// Writes back what changed.
+pub async fn save(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
+    save_directory(connection, set, now).await?;
+    save_users(connection, set, now).await?;
+    save_groups(connection, set, now).await?;
+    save_memories(connection, set).await?;
+    save_edges(connection, set, now).await?;
+    drop_edges(connection, set, now).await?;
+    save_marks(connection, set).await?;
+    if set.everything_goes {
+        take_everything_away(connection, &set.directory_id, now).await?;
+    }
+    Ok(())
+}
+
+async fn save_directory(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
+    let Some(row) = set.directory.row.as_ref().filter(|_| set.directory.row_changed) else { return Ok(()) };
+    let row = DirectoryRecordRow::from_model(row, now);
+    with_connection!(connection, c => {
+        diesel::insert_into(directories::table)
+            .values(row.clone())
+            .on_conflict(directories::directory_id)
+            .do_update()
+            .set(row)
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}
+
+async fn save_users(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
+    let changed: Vec<UserRecordRow> = set
+        .users
+        .values()
+        .filter(|entity| entity.row_changed && !entity.foreign)
+        .filter_map(|entity| entity.row.as_ref())
+        .map(|row| UserRecordRow::from_model(row, now))
+        .collect();
+    for chunk in changed.chunks(MAX_PARAMETERS / 32) {
+        with_connection!(connection, c => {
+            diesel::insert_into(users::table)
+                .values(Batch(chunk.to_vec()))
+                .on_conflict(users::directory_user_id)
+                .do_update()
+                .set((
+                    users::organization_id.eq(excluded(users::organization_id)),
+                    users::idp_id.eq(excluded(users::idp_id)),
+                    users::email.eq(excluded(users::email)),
+                    users::first_name.eq(excluded(users::first_name)),
+                    users::last_name.eq(excluded(users::last_name)),
+                    users::display_name.eq(excluded(users::display_name)),
+                    users::username.eq(excluded(users::username)),
+                    users::job_title.eq(excluded(users::job_title)),
+                    users::state.eq(excluded(users::state)),
+                    users::source_state.eq(excluded(users::source_state)),
+                    users::role.eq(excluded(users::role)),
+                    users::custom_attributes.eq(excluded(users::custom_attributes)),
+                    users::raw_attributes.eq(excluded(users::raw_attributes)),
+                    users::verified_at.eq(excluded(users::verified_at)),
+                    users::deactivated_at.eq(excluded(users::deactivated_at)),
+                    users::deleted_at.eq(excluded(users::deleted_at)),
+                    users::deletion_reason.eq(excluded(users::deletion_reason)),
+                    users::source_created_at.eq(excluded(users::source_created_at)),
+                    users::source_updated_at.eq(excluded(users::source_updated_at)),
+                    users::updated_at.eq(excluded(users::updated_at)),
+                ))
+                .execute(c)
+                .await
+        })?;
+    }
+    Ok(())
+}
+
+async fn save_groups(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
+    let changed: Vec<GroupRecordRow> = set
+        .groups
+        .values()
+        .filter(|entity| entity.row_changed && !entity.foreign)
+        .filter_map(|entity| entity.row.as_ref())
+        .map(|row| GroupRecordRow::from_model(row, now))
+        .collect();
+    for chunk in changed.chunks(MAX_PARAMETERS / 16) {
+        with_connection!(connection, c => {
+            diesel::insert_into(groups::table)
+                .values(Batch(chunk.to_vec()))
+                .on_conflict(groups::directory_group_id)
+                .do_update()
+                .set((
+                    groups::organization_id.eq(excluded(groups::organization_id)),
+                    groups::idp_id.eq(excluded(groups::idp_id)),
+                    groups::name.eq(excluded(groups::name)),
+                    groups::raw_attributes.eq(excluded(groups::raw_attributes)),
+                    groups::verified_at.eq(excluded(groups::verified_at)),
+                    groups::deleted_at.eq(excluded(groups::deleted_at)),
+                    groups::source_created_at.eq(excluded(groups::source_created_at)),
+                    groups::source_updated_at.eq(excluded(groups::source_updated_at)),
+                    groups::updated_at.eq(excluded(groups::updated_at)),
+                ))
+                .execute(c)
+                .await
+        })?;
+    }
+    Ok(())
+}
+
+async fn save_memories(connection: &mut DbConnection, set: &WorkingSet) -> Result<(), DbError> {
+    let directory = set.directory_id.as_str();
+    let mut rows = Vec::new();
+    if set.directory.memory_changed {
+        rows.push(MemoryRow::from_model("directory", directory, directory, &set.directory.memory));
+    }
+    let users = set.users.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
+    rows.extend(users.map(|(id, entity)| MemoryRow::from_model("user", id.as_str(), directory, &entity.memory)));
+    let groups = set.groups.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
+    rows.extend(groups.map(|(id, entity)| MemoryRow::from_model("group", id.as_str(), directory, &entity.memory)));
+    for chunk in rows.chunks(MAX_PARAMETERS / 16) {
+        with_connection!(connection, c => {
+            diesel::insert_into(entity_memory::table)
+                .values(Batch(chunk.to_vec()))
+                .on_conflict((entity_memory::kind, entity_memory::entity_id))
+                .do_update()
+                .set((
+                    entity_memory::hint_at.eq(excluded(entity_memory::hint_at)),
+                    entity_memory::hint_removes.eq(excluded(entity_memory::hint_removes)),
+                    entity_memory::hint_event_id.eq(excluded(entity_memory::hint_event_id)),
+                    entity_memory::snapshot_at.eq(excluded(entity_memory::snapshot_at)),
+                    entity_memory::snapshot_event_id.eq(excluded(entity_memory::snapshot_event_id)),
+                    entity_memory::truth_number.eq(excluded(entity_memory::truth_number)),
+                    entity_memory::truth_at.eq(excluded(entity_memory::truth_at)),
+                ))
+                .execute(c)
+                .await
+        })?;
+    }
+    Ok(())
+}
+
+async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
+    let directory = set.directory_id.as_str();
+    let changed: Vec<_> = set.edges.iter().filter(|(_, edge)| edge.changed).collect();
+    let memories: Vec<EdgeMemoryRow> =
+        changed.iter().map(|(key, edge)| EdgeMemoryRow::from_model(key, directory, &edge.memory, now)).collect();
+    for chunk in memories.chunks(MAX_PARAMETERS / 16) {
+        with_connection!(connection, c => {
+            diesel::insert_into(edge_memory::table)
+                .values(Batch(chunk.to_vec()))
+                .on_conflict((edge_memory::directory_group_id, edge_memory::directory_user_id))
+                .do_update()
+                .set((
+                    edge_memory::present.eq(excluded(edge_memory::present)),
+                    edge_memory::hint_at.eq(excluded(edge_memory::hint_at)),
+                    edge_memory::hint_removes.eq(excluded(edge_memory::hint_removes)),
+                    edge_memory::hint_event_id.eq(excluded(edge_memory::hint_event_id)),
+                    edge_memory::truth_number.eq(excluded(edge_memory::truth_number)),
+                    edge_memory::truth_at.eq(excluded(edge_memory::truth_at)),
+                    edge_memory::updated_at.eq(excluded(edge_memory::updated_at)),
+                ))
+                .execute(c)
+                .await
+        })?;
+    }
+    let ends = |key: &EdgeKey| {
+        let group = set.groups.get(&key.0)?.row.as_ref()?.id;
+        let user = set.users.get(&key.1)?.row.as_ref()?.id;
+        Some((StoredUuid(group), StoredUuid(user)))
+    };
+    let new: Vec<MemberRow> = changed
+        .iter()
+        .filter(|(_, edge)| edge.memory.present && !edge.was_present)
+        .filter_map(|(key, _)| ends(key))
+        .map(|(group, user)| MemberRow::from_directory(group, user, now))
+        .collect();
+    for chunk in new.chunks(MAX_PARAMETERS / 8) {
+        with_connection!(connection, c => {
+            diesel::insert_into(group_members::table)
+                .values(Batch(chunk.to_vec()))
+                .on_conflict((group_members::group_id, group_members::user_id))
+                .do_nothing()
+                .execute(c)
+                .await
+        })?;
+    }
+    let lost = changed.iter().filter(|(_, edge)| edge.was_present && !edge.memory.present);
+    for (group, user) in lost.filter_map(|(key, _)| ends(key)) {
+        with_connection!(connection, c => {
+            diesel::delete(group_members::table.find((group, user)))
+                .filter(group_members::provenance.eq("directory"))
+                .execute(c)
+                .await
+        })?;
+    }
+    Ok(())
+}
+
+/// Deletes every edge of a tombstoned user or group; what people gave by hand stays.
+async fn drop_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
+    for id in &set.users_without_edges {
+        with_connection!(connection, c => {
+            diesel::delete(group_members::table.filter(group_members::provenance.eq("directory")).filter(
+                group_members::user_id.eq_any(users::table.filter(users::directory_user_id.eq(id.as_str())).select(users::id)),
+            ))
+            .execute(c)
+            .await
+        })?;
+        with_connection!(connection, c => {
+            diesel::update(edge_memory::table.filter(edge_memory::directory_user_id.eq(id.as_str())))
+                .set((edge_memory::present.eq(false), edge_memory::updated_at.eq(StoredInstant(now))))
+                .execute(c)
+                .await
+        })?;
+    }
+    for id in &set.groups_without_edges {
+        with_connection!(connection, c => {
+            diesel::delete(group_members::table.filter(group_members::provenance.eq("directory")).filter(
+                group_members::group_id
+                    .eq_any(groups::table.filter(groups::directory_group_id.eq(id.as_str())).select(groups::id)),
+            ))
+            .execute(c)
+            .await
+        })?;
+        with_connection!(connection, c => {
+            diesel::update(edge_memory::table.filter(edge_memory::directory_group_id.eq(id.as_str())))
+                .set((edge_memory::present.eq(false), edge_memory::updated_at.eq(StoredInstant(now))))
+                .execute(c)
+                .await
+        })?;
+    }
+    Ok(())
+}
+
+async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(), DbError> {
+    let directory = set.directory_id.as_str();
+    for target in &set.marks_cleared {
+        delete_mark(connection, directory, target).await?;
+    }
+    let rows: Vec<MarkRow> = set
+        .marks_set
+        .iter()
+        .filter_map(|target| set.marks.get(target))
+        .map(|mark| MarkRow::from_model(directory, mark))
+        .collect();
+    for chunk in rows.chunks(MAX_PARAMETERS / 8) {
+        with_connection!(connection, c => {
+            diesel::insert_into(marks::table)
+                .values(Batch(chunk.to_vec()))
+                .on_conflict((
+                    marks::directory_id,
+                    marks::kind,
+                    marks::directory_group_id,
+                    marks::directory_user_id,
+                ))
+                .do_update()
+                .set((
+                    marks::version.eq(excluded(marks::version)),
+                    marks::due_at.eq(excluded(marks::due_at)),
+                    marks::contradictions.eq(excluded(marks::contradictions)),
+                    marks::failures.eq(excluded(marks::failures)),
+                ))
+                .execute(c)
+                .await
+        })?;
+    }
+    Ok(())
+}
+
+async fn delete_mark(connection: &mut DbConnection, directory: &str, target: &MarkTarget) -> Result<(), DbError> {
+    let (kind, group, user) = mark_kind(target);
+    with_connection!(connection, c => {
+        diesel::delete(marks::table.find((directory, kind, group, user))).execute(c).await
+    })?;
+    Ok(())
+}
+
+/// The directory's own deletion: one statement a table, in the same transaction.
+async fn take_everything_away(
+    connection: &mut DbConnection,
+    directory: &DirectoryId,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let now = StoredInstant(now);
+    let id = directory.as_str();
+    with_connection!(connection, c => {
+        diesel::delete(group_members::table.filter(group_members::provenance.eq("directory")).filter(
+            group_members::user_id.eq_any(users::table.filter(users::directory_id.eq(id)).select(users::id)),
+        ))
+        .execute(c)
+        .await
+    })?;
+    with_connection!(connection, c => {
+        diesel::update(edge_memory::table.filter(edge_memory::directory_id.eq(id)))
+            .set((edge_memory::present.eq(false), edge_memory::updated_at.eq(now)))
+            .execute(c)
+            .await
+    })?;
+    let of_directory = users::directory_id.eq(id).and(users::provenance.eq("directory"));
+    with_connection!(connection, c => {
+        diesel::update(users::table.filter(of_directory).filter(users::deactivated_at.is_null()))
+            .set(users::deactivated_at.eq(now))
+            .execute(c)
+            .await
+    })?;
+    with_connection!(connection, c => {
+        diesel::update(users::table.filter(of_directory).filter(users::deleted_at.is_null()))
+            .set((
+                users::state.eq("inactive"),
+                users::deleted_at.eq(now),
+                users::deletion_reason.eq("directory_sync"),
+                users::updated_at.eq(now),
+            ))
+            .execute(c)
+            .await
+    })?;
+    with_connection!(connection, c => {
+        diesel::update(groups::table.filter(groups::directory_id.eq(id).and(groups::provenance.eq("directory"))))
+            .filter(groups::deleted_at.is_null())
+            .set((groups::deleted_at.eq(now), groups::updated_at.eq(now)))
+            .execute(c)
+            .await
+    })?;
+    with_connection!(connection, c => {
+        diesel::delete(marks::table.filter(marks::directory_id.eq(id)).filter(marks::kind.ne("directory")))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Health: whether the process runs, whether it can work, and how it fares. No personal data.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use crate::clock::Timestamp;
+use crate::config::Secret;
+use crate::sync::{Engine, Worker};
+
+/// What the health routes look at.
+pub struct HealthState {
+    /// The engine, with its database and API client.
+    pub engine: Arc<Engine>,
+    /// The worker, until it is stopped.
+    pub worker: Arc<Mutex<Option<Worker>>>,
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// If set, the report asks for it.
+    pub token: Option<Secret>,
+}
+
+impl HealthState {
+    /// Each check by name, with what is wrong.
+    async fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let database = self.engine.db.ping().await.map_err(|_| "the database does not answer".to_owned());
+        let alive = self
+            .worker
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(Worker::is_alive);
+        let worker = if alive { Ok(()) } else { Err("a worker has ended".to_owned()) };
+        // The process does not get as far as serving before the migrations have run.
+        vec![("database", database), ("migrations", Ok(())), ("workers", worker)]
+    }
+}
+
+/// `GET /health/live`
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+/// `GET /health/ready`: 503 with the failing checks.
+pub async fn ready(state: web::Data<HealthState>) -> HttpResponse {
+    let failing: serde_json::Map<String, Value> = state
+        .checks()
+        .await
+        .into_iter()
+        .filter_map(|(name, result)| Some((name.to_owned(), Value::String(result.err()?))))
+        .collect();
+    if failing.is_empty() {
+        HttpResponse::Ok().json(json!({"status": "ok"}))
+    } else {
+        HttpResponse::ServiceUnavailable().json(json!({"status": "failing", "failing": failing}))
+    }
+}
+
+/// `GET /health`: the whole report.
+pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> HttpResponse {
+    if !may_read(&request, state.token.as_ref()) {
+        let error = json!({"error": {"code": "unauthorized", "message": "send HEALTH_TOKEN as a bearer token"}});
+        return HttpResponse::Unauthorized().json(error);
+    }
+    let checks: serde_json::Map<String, Value> = state
+        .checks()
+        .await
+        .into_iter()
+        .map(|(name, result)| (name.to_owned(), Value::String(result.err().unwrap_or_else(|| "ok".to_owned()))))
+        .collect();
+    let now = state.engine.clock.now();
+    let (backlog, directories) = tokio::join!(state.engine.db.backlog(), state.engine.db.directory_health());
+    let (Ok(backlog), Ok(directories)) = (backlog, directories) else {
+        return HttpResponse::ServiceUnavailable().json(json!({"status": "failing", "checks": checks}));
+    };
+    let directories: Vec<Value> = directories
+        .into_iter()
+        .map(|health| {
+            json!({
+                "directory_id": health.directory.record.id.as_str(),
+                "state": health.directory.record.state,
+                "enabled": health.directory.enabled,
+                "sync_status": health.directory.sync_status.as_str(),
+                "last_event_at": health.directory.last_event_at,
+                "last_synced_at": health.directory.last_synced_at,
+                "deleted_at": health.directory.deleted_at,
+                "error": health.last_error,
+            })
+        })
+        .collect();
+    HttpResponse::Ok().json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": (now - state.started_at).num_seconds(),
+        "checks": checks,
+        "inbox": {
+            "pending": backlog.pending,
+            "oldest_pending_seconds": backlog.oldest_pending.map(|at| (now - at).num_seconds()),
+            "dead": backlog.dead,
+        },
+        "marks": backlog.marks,
+        "api": api_report(&state.engine),
+        "directories": directories,
+    }))
+}
+
+fn api_report(engine: &Engine) -> Value {
+    let Some(client) = &engine.client else {
+        let why = "WORKOS_API_KEY is not set: the mirror shows what events say, and nothing is verified";
+        return json!({"mode": "unverified", "reason": why});
+    };
+    let health = client.health();
+    json!({
+        "mode": "verified",
+        "last_success_at": health.last_success,
+        "error": health.error.map(|error| error.to_string()),
+    })
+}
+
+fn may_read(request: &HttpRequest, token: Option<&Secret>) -> bool {
+    use sha2::{Digest, Sha256};
+    let Some(token) = token else { return true };
+    let sent = request.headers().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // Hashes compare in a time that tells nothing about the token.
+    sent.is_some_and(|sent| Sha256::digest(sent.as_bytes()) == Sha256::digest(token.expose().as_bytes()))
+}

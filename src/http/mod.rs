@@ -1,0 +1,50 @@
+//! Every route, in one table.
+
+mod health;
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, HttpResponse, web};
+use serde_json::json;
+
+pub use health::HealthState;
+
+use crate::webhook;
+
+/// Adds the routes. The app's data must hold `WebhookConfig`, `Clock`, `Inbox` and [`HealthState`].
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource(webhook::PATH)
+                .wrap(from_fn(log_request))
+                .route(web::post().to(webhook::receive))
+                .default_service(web::to(method_not_allowed)),
+        )
+        .route("/health/live", web::get().to(health::live))
+        .route("/health/ready", web::get().to(health::ready))
+        .route("/health", web::get().to(health::report));
+}
+
+async fn method_not_allowed() -> HttpResponse {
+    let error = json!({"error": {"code": "method_not_allowed", "message": "this endpoint takes POST only"}});
+    HttpResponse::MethodNotAllowed().insert_header(("Allow", "POST")).json(error)
+}
+
+async fn log_request(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let response = next.call(request).await;
+    let status = match &response {
+        Ok(response) => response.status(),
+        Err(error) => error.as_response_error().status_code(),
+    };
+    let micros = started.elapsed().as_micros();
+    tracing::info!(%method, path = webhook::PATH, status = status.as_u16(), micros, "request");
+    response
+}

@@ -1,0 +1,118 @@
+//! Group commit: one writer drains the queue of waiting requests into one commit, and then the next.
+//!
+//! There is no timer. Whatever has queued while the last commit ran goes together, so a lone event is not delayed and
+//! a burst costs few commits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::db::{Db, DbError, NewInboxEvent};
+
+/// The most events in one commit.
+const BATCH_EVENTS: usize = 256;
+/// The most bytes of bodies in one commit, unless a single body is larger.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const QUEUE_EVENTS: usize = 4096;
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why an event was not stored. The sender has to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InboxError {
+    /// Too many events wait already.
+    #[error("the inbox's queue is full")]
+    Full,
+    /// The commit failed.
+    #[error("the inbox cannot commit")]
+    CannotCommit,
+}
+
+struct Request {
+    event: NewInboxEvent,
+    answer: oneshot::Sender<Result<(), InboxError>>,
+}
+
+/// Where events are handed in. Cheap to clone; the writer ends once every clone is dropped.
+#[derive(Clone)]
+pub struct Inbox {
+    queue: mpsc::Sender<Request>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    /// Starts the writer. `committed` is notified after each commit, so that folding begins at once.
+    #[must_use]
+    pub fn start(db: Db, committed: Arc<Notify>) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, requests) = mpsc::channel(QUEUE_EVENTS);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let writer = tokio::spawn(write(db, requests, Arc::clone(&queued_bytes), committed));
+        (Self { queue, queued_bytes }, writer)
+    }
+
+    /// Stores an event; answers once it is committed. An event with an id that is known counts as stored.
+    ///
+    /// # Errors
+    /// [`InboxError`]; then it is not stored.
+    pub async fn store(&self, event: NewInboxEvent) -> Result<(), InboxError> {
+        let bytes = event.body.len();
+        if self.queued_bytes.fetch_add(bytes, Ordering::AcqRel) > QUEUE_BYTES {
+            self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            return Err(InboxError::Full);
+        }
+        let (answer, answered) = oneshot::channel();
+        if let Err(error) = self.queue.try_send(Request { event, answer }) {
+            self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            return Err(match error {
+                mpsc::error::TrySendError::Full(_) => InboxError::Full,
+                mpsc::error::TrySendError::Closed(_) => InboxError::CannotCommit,
+            });
+        }
+        answered.await.unwrap_or(Err(InboxError::CannotCommit))
+    }
+}
+
+async fn write(db: Db, mut requests: mpsc::Receiver<Request>, queued_bytes: Arc<AtomicUsize>, committed: Arc<Notify>) {
+    while let Some(first) = requests.recv().await {
+        let mut bytes = first.event.body.len();
+        let mut batch = vec![first];
+        while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
+            let Ok(next) = requests.try_recv() else { break };
+            bytes += next.event.body.len();
+            batch.push(next);
+        }
+        queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        commit(&db, batch).await;
+        committed.notify_one();
+    }
+}
+
+async fn commit(db: &Db, batch: Vec<Request>) {
+    let mut events: Vec<NewInboxEvent> = batch.iter().map(|request| request.event.clone()).collect();
+    // Sorted, so that two writers never wait for each other; once each, since PostgreSQL takes no row twice.
+    events.sort_by(|a, b| a.event_id.cmp(&b.event_id));
+    events.dedup_by(|a, b| a.event_id == b.event_id);
+    match db.store_events(events).await {
+        Ok(()) => batch.into_iter().for_each(|request| answer(request, Ok(()))),
+        Err(DbError::Data(_)) if batch.len() > 1 => {
+            for request in batch {
+                let stored = db.store_events(vec![request.event.clone()]).await;
+                answer(request, stored.map_err(|error| refused(&error)));
+            }
+        }
+        Err(error) => {
+            let refusal = refused(&error);
+            batch.into_iter().for_each(|request| answer(request, Err(refusal)));
+        }
+    }
+}
+
+fn refused(error: &DbError) -> InboxError {
+    tracing::error!(%error, "the inbox cannot commit; senders are asked to try again");
+    InboxError::CannotCommit
+}
+
+fn answer(request: Request, result: Result<(), InboxError>) {
+    // A client that hung up has no one to answer to; its event is stored all the same.
+    let _ = request.answer.send(result);
+}

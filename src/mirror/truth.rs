@@ -1,0 +1,272 @@
+//! What an answer of the API does to the mirror (rules 1 to 5 and 8).
+
+use chrono::TimeDelta;
+
+use super::working_set::{EdgeKey, WorkingSet};
+use crate::clock::Timestamp;
+use crate::model::{
+    DirectoryGroupId, DirectoryRecord, DirectoryUserId, GroupRecord, Mark, MarkTarget, Stamp, SyncStatus, UserRecord,
+    UserState,
+};
+
+/// How long to wait before an answer that contradicts the newest hint is asked for again; after the last, it is
+/// accepted.
+const ASK_AGAIN_AFTER_SECONDS: [i64; 3] = [0, 1, 4];
+/// An accepted contradiction is looked at once more after this long.
+const SECOND_LOOK_SECONDS: i64 = 60;
+
+/// When and in which order a truth was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct TruthContext {
+    /// The request's number in its directory's sequence, taken when it was sent.
+    pub number: i64,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+    /// When its answer is applied.
+    pub now: Timestamp,
+}
+
+/// What the API says of one record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer<R> {
+    /// This is the record.
+    Is(R),
+    /// It does not exist, and the answer counts by rule 4.
+    Gone,
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The mirror says the same now.
+    Accepted,
+    /// It contradicts the newest hint and is asked for again.
+    Contradicted,
+    /// Something newer stands already; nothing was written.
+    Superseded,
+}
+
+/// Applies what the API says of the directory.
+pub fn directory_truth(set: &mut WorkingSet, answer: Answer<DirectoryRecord>, at: &TruthContext) -> Verdict {
+    let target = MarkTarget::Directory;
+    let memory = &set.directory.memory;
+    if memory.truth_number >= at.number || set.is_marked_after(&target, at.number) {
+        return Verdict::Superseded;
+    }
+    let contradicts = memory.open_hint().is_some_and(|hint| match &answer {
+        Answer::Is(record) => {
+            hint.removes && record.state != "deleting" && record.updated_at.is_none_or(|updated| updated <= hint.at)
+        }
+        Answer::Gone => !hint.removes,
+    });
+    if contradicts && ask_again(set, &target, at) {
+        return Verdict::Contradicted;
+    }
+    let updated_at = match &answer {
+        Answer::Is(record) => record.updated_at,
+        Answer::Gone => None,
+    };
+    set.clear_mark(&target, at.number);
+    match answer {
+        Answer::Is(record) => {
+            let linked = record.state == "linked";
+            let was_off =
+                set.directory.row.as_ref().is_none_or(|row| row.record.state != "linked" || row.deleted_at.is_some());
+            set.directory.set_directory(record, at.now);
+            if let Some(row) = &mut set.directory.row
+                && row.record.state != "deleting"
+            {
+                row.deleted_at = None;
+                if linked && was_off {
+                    row.sync_status = SyncStatus::Never;
+                }
+            }
+        }
+        Answer::Gone => delete_directory(set, at.now),
+    }
+    if contradicts {
+        look_again_later(set, target, at);
+    }
+    let memory = &mut set.directory.memory;
+    memory.truth_number = at.number;
+    memory.truth_at = Some(at.sent_at);
+    memory.snapshot = updated_at.map(|updated_at| Stamp { updated_at, event_id: None });
+    set.directory.memory_changed = true;
+    Verdict::Accepted
+}
+
+/// Applies what the API says of a user.
+pub fn user_truth(
+    set: &mut WorkingSet,
+    id: &DirectoryUserId,
+    answer: Answer<UserRecord>,
+    at: &TruthContext,
+) -> Verdict {
+    let target = MarkTarget::User(id.clone());
+    let entity = set.user(id);
+    if entity.foreign || entity.memory.truth_number >= at.number {
+        return Verdict::Superseded;
+    }
+    let contradicts = match &answer {
+        Answer::Is(record) => {
+            let active = UserState::from_source(&record.state) == UserState::Active;
+            let revoked = entity.memory.open_hint().is_some_and(|hint| hint.removes && record.updated_at <= hint.at);
+            (active && revoked) || is_older(entity.memory.snapshot.as_ref(), record.updated_at)
+        }
+        Answer::Gone => entity.row.is_some() && entity.memory.open_hint().is_some_and(|hint| !hint.removes),
+    };
+    if set.is_marked_after(&target, at.number) {
+        return Verdict::Superseded;
+    }
+    if contradicts && ask_again(set, &target, at) {
+        return Verdict::Contradicted;
+    }
+    set.clear_mark(&target, at.number);
+    let entity = set.user(id);
+    let mut came_to_life = false;
+    match answer {
+        Answer::Is(record) => {
+            entity.memory.snapshot = Some(Stamp { updated_at: record.updated_at, event_id: None });
+            came_to_life = entity.set_user(record, Some(at.now), at.now);
+        }
+        Answer::Gone => {
+            if let Some(row) = &mut entity.row {
+                row.state = UserState::Inactive;
+                row.verified_at = Some(at.now);
+                row.deactivated_at = row.deactivated_at.or(Some(at.now));
+                row.deleted_at = row.deleted_at.or(Some(at.now));
+                row.deletion_reason = Some("directory_sync".to_owned());
+                entity.row_changed = true;
+            }
+            set.users_without_edges.insert(id.clone());
+            set.clear_mark(&MarkTarget::UserGroups(id.clone()), at.number);
+        }
+    }
+    let entity = set.user(id);
+    entity.memory.truth_number = at.number;
+    entity.memory.truth_at = Some(at.sent_at);
+    entity.memory_changed = true;
+    if came_to_life {
+        set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
+    }
+    if contradicts {
+        look_again_later(set, target, at);
+    }
+    Verdict::Accepted
+}
+
+/// Applies what the API says of a group.
+pub fn group_truth(
+    set: &mut WorkingSet,
+    id: &DirectoryGroupId,
+    answer: Answer<GroupRecord>,
+    at: &TruthContext,
+) -> Verdict {
+    let target = MarkTarget::Group(id.clone());
+    let entity = set.group(id);
+    if entity.foreign || entity.memory.truth_number >= at.number {
+        return Verdict::Superseded;
+    }
+    let contradicts = match &answer {
+        Answer::Is(record) => {
+            let revoked = entity.memory.open_hint().is_some_and(|hint| hint.removes && record.updated_at <= hint.at);
+            revoked || is_older(entity.memory.snapshot.as_ref(), record.updated_at)
+        }
+        Answer::Gone => entity.row.is_some() && entity.memory.open_hint().is_some_and(|hint| !hint.removes),
+    };
+    if set.is_marked_after(&target, at.number) {
+        return Verdict::Superseded;
+    }
+    if contradicts && ask_again(set, &target, at) {
+        return Verdict::Contradicted;
+    }
+    set.clear_mark(&target, at.number);
+    let entity = set.group(id);
+    let mut came_back = false;
+    match answer {
+        Answer::Is(record) => {
+            entity.memory.snapshot = Some(Stamp { updated_at: record.updated_at, event_id: None });
+            came_back = entity.set_group(record, Some(at.now), at.now);
+        }
+        Answer::Gone => {
+            if let Some(row) = &mut entity.row {
+                row.verified_at = Some(at.now);
+                row.deleted_at = row.deleted_at.or(Some(at.now));
+                entity.row_changed = true;
+            }
+            set.groups_without_edges.insert(id.clone());
+            set.clear_mark(&MarkTarget::GroupMembers(id.clone()), at.number);
+        }
+    }
+    let entity = set.group(id);
+    entity.memory.truth_number = at.number;
+    entity.memory.truth_at = Some(at.sent_at);
+    entity.memory_changed = true;
+    if came_back {
+        set.mark(MarkTarget::GroupMembers(id.clone()), at.number, at.now);
+    }
+    if contradicts {
+        look_again_later(set, target, at);
+    }
+    Verdict::Accepted
+}
+
+/// Applies what a list says of one membership: listed, or absent from a list that was read to its end.
+pub fn edge_truth(set: &mut WorkingSet, key: &EdgeKey, listed: bool, at: &TruthContext) -> Verdict {
+    let target = MarkTarget::Edge(key.0.clone(), key.1.clone());
+    let has_both_ends = set.has_both_ends(key);
+    let edge = set.edge(key);
+    if edge.memory.truth_number >= at.number {
+        return Verdict::Superseded;
+    }
+    let contradicts = has_both_ends && edge.memory.open_hint().is_some_and(|hint| hint.removes == listed);
+    if set.is_marked_after(&target, at.number) {
+        return Verdict::Superseded;
+    }
+    if contradicts && ask_again(set, &target, at) {
+        return Verdict::Contradicted;
+    }
+    set.clear_mark(&target, at.number);
+    let edge = set.edge(key);
+    edge.memory.present = listed && has_both_ends;
+    edge.memory.truth_number = at.number;
+    edge.memory.truth_at = Some(at.sent_at);
+    edge.changed = true;
+    if contradicts {
+        look_again_later(set, target, at);
+    }
+    Verdict::Accepted
+}
+
+/// Takes a directory and everything in it away, in the transaction of this set.
+pub(super) fn delete_directory(set: &mut WorkingSet, now: Timestamp) {
+    if let Some(row) = &mut set.directory.row
+        && row.deleted_at.is_none()
+    {
+        row.deleted_at = Some(now);
+        row.record.state = "deleting".to_owned();
+        set.directory.row_changed = true;
+        set.everything_goes = true;
+    }
+}
+
+/// An answer older than the content that a hint brought comes from a replica that lags.
+fn is_older(shown: Option<&Stamp>, updated_at: Timestamp) -> bool {
+    shown.is_some_and(|shown| shown.event_id.is_some() && updated_at < shown.updated_at)
+}
+
+/// Puts the mark off so that the answer is asked for again; `false` once it was asked for often enough.
+fn ask_again(set: &mut WorkingSet, target: &MarkTarget, at: &TruthContext) -> bool {
+    let asked = set.marks.get(target).map_or(0, |mark| mark.contradictions);
+    let Some(wait) = usize::try_from(asked).ok().and_then(|asked| ASK_AGAIN_AFTER_SECONDS.get(asked)) else {
+        return false;
+    };
+    let version = set.marks.get(target).map_or(at.number, |mark| mark.version);
+    let due_at = at.now + TimeDelta::seconds(*wait);
+    set.put_mark(Mark { target: target.clone(), version, due_at, contradictions: asked + 1, failures: 0 });
+    true
+}
+
+fn look_again_later(set: &mut WorkingSet, target: MarkTarget, at: &TruthContext) {
+    set.mark(target, at.number, at.now + TimeDelta::seconds(SECOND_LOOK_SECONDS));
+}

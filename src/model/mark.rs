@@ -1,0 +1,36 @@
+//! Marks: what has to be fetched.
+
+use super::{DirectoryGroupId, DirectoryUserId};
+use crate::clock::Timestamp;
+
+/// What is dirty within a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MarkTarget {
+    /// The directory's own record.
+    Directory,
+    /// A user's record.
+    User(DirectoryUserId),
+    /// A group's record.
+    Group(DirectoryGroupId),
+    /// Whether this user is in this group.
+    Edge(DirectoryGroupId, DirectoryUserId),
+    /// All groups of a user: set when a user comes back to life.
+    UserGroups(DirectoryUserId),
+    /// All members of a group: set when a group comes back to life.
+    GroupMembers(DirectoryGroupId),
+}
+
+/// A dirty target and how far its verification has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// What is dirty.
+    pub target: MarkTarget,
+    /// The number, from the directory's sequence, at which it was set. A truth asked for earlier cannot clear it.
+    pub version: i64,
+    /// Not to be worked on before this instant.
+    pub due_at: Timestamp,
+    /// How often in a row the API contradicted the newest hint.
+    pub contradictions: i32,
+    /// How often the answer could not be decoded.
+    pub failures: i32,
+}

@@ -1,0 +1,17 @@
+//! Plain types that every other module may use: ids, states, records, hints and marks.
+
+mod hint;
+mod ids;
+mod mark;
+mod record;
+mod rows;
+mod state;
+
+pub use hint::{Change, Hint, HintKey};
+pub use ids::{DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, IdError, MAX_ID_BYTES};
+pub use mark::{Mark, MarkTarget};
+pub use record::{
+    DirectoryRecord, GroupRecord, RecordError, UserRecord, parse_timestamp, without_nul, without_nul_in_json,
+};
+pub use rows::{DirectoryRow, EdgeMemory, GroupRow, Memory, Stamp, UserRow};
+pub use state::{EventStatus, Provenance, SyncStatus, UserState, directory_state};

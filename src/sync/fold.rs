@@ -1,0 +1,109 @@
+//! Folding: pending events become provisional rows and marks. No network.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+
+use super::{Engine, Step};
+use crate::db::{DbError, PendingEvent, inbox, progress, working_set};
+use crate::mirror::{self, FoldContext, Touched};
+use crate::model::{DirectoryId, EventId, EventStatus, Hint};
+use crate::webhook::event;
+
+/// The most events in one fold: on SQLite they hold the write lock for some milliseconds.
+const BATCH_EVENTS: i64 = 128;
+const BATCH_BYTES: i64 = 4 * 1024 * 1024;
+/// An event that cannot be stored is dead after this many attempts.
+const MAX_ATTEMPTS: i32 = 5;
+/// Hints older than this are older than anything that is remembered (rule 6).
+const RETENTION_DAYS: i64 = 30;
+
+struct Decoded {
+    event: PendingEvent,
+    hint: Hint,
+}
+
+impl Engine {
+    /// Folds the next pending events.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database fails; the events stay pending.
+    pub async fn fold_step(&self) -> Result<Step, DbError> {
+        let events = self.db.pending_events(self.clock.now(), BATCH_EVENTS, BATCH_BYTES).await?;
+        if events.is_empty() {
+            return Ok(Step::Idle);
+        }
+        let mut directories: BTreeMap<DirectoryId, Vec<Decoded>> = BTreeMap::new();
+        for event in events {
+            match event::parse_hint(&event.event_id, &event.event_type, &event.body, event.received_at) {
+                Ok(hint) => directories.entry(hint.directory_id.clone()).or_default().push(Decoded { event, hint }),
+                Err(error) => self.bury(&event.event_id, &error.to_string()).await?,
+            }
+        }
+        for (directory, decoded) in directories {
+            self.fold_directory(&directory, decoded).await?;
+        }
+        Ok(Step::Ran)
+    }
+
+    /// Folds one directory's events together; if the data of one is refused, singly, so that it holds up no other.
+    async fn fold_directory(&self, directory: &DirectoryId, mut decoded: Vec<Decoded>) -> Result<(), DbError> {
+        decoded.sort_by(|a, b| a.hint.key.cmp(&b.hint.key));
+        match self.fold_together(directory, &decoded).await {
+            Err(DbError::Data(_)) => {
+                for one in decoded {
+                    match self.fold_together(directory, std::slice::from_ref(&one)).await {
+                        Err(DbError::Data(reason)) => self.put_off(&one.event, &reason).await?,
+                        other => other?,
+                    }
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn fold_together(&self, directory: &DirectoryId, decoded: &[Decoded]) -> Result<(), DbError> {
+        let now = self.clock.now();
+        let mut touched = Touched::default();
+        decoded.iter().for_each(|one| touched.add_hint(&one.hint));
+        let mut transaction = self.db.begin_in_background().await?;
+        let connection = transaction.connection();
+        let number = progress::lock(connection, directory, self.lease).await?;
+        let mut set = working_set::load(connection, directory, &touched).await?;
+        let context = FoldContext { number, now, oldest: now - TimeDelta::days(RETENTION_DAYS) };
+        let mut ends: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+        for one in decoded {
+            let outcome = mirror::fold(&mut set, &one.hint, &context);
+            let ids = ends.entry((outcome.status.as_str(), outcome.reason)).or_default();
+            ids.push(one.event.event_id.to_string());
+        }
+        working_set::save(connection, &set, now).await?;
+        for ((status, reason), ids) in &ends {
+            let status = EventStatus::from_stored(status).unwrap_or(EventStatus::Applied);
+            inbox::finish_events(connection, ids, status, reason, now).await?;
+        }
+        transaction.commit().await?;
+        for ((status, reason), ids) in &ends {
+            for event_id in ids {
+                tracing::info!(event_id, directory_id = %directory, status, reason, "event folded");
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_off(&self, event: &PendingEvent, reason: &str) -> Result<(), DbError> {
+        let attempts = event.attempts + 1;
+        if attempts >= MAX_ATTEMPTS {
+            return self.bury(&event.event_id, reason).await;
+        }
+        tracing::warn!(event_id = %event.event_id, attempts, reason, "the event cannot be stored; it is tried again");
+        let until = self.clock.now() + TimeDelta::seconds(1 << attempts);
+        self.db.postpone_event(&event.event_id, attempts, until).await
+    }
+
+    async fn bury(&self, id: &EventId, reason: &str) -> Result<(), DbError> {
+        tracing::error!(event_id = %id, reason, "the event is dead");
+        self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await
+    }
+}

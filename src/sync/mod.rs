@@ -1,0 +1,49 @@
+//! The convergence engine's effects: fold, refresh and scan, and the worker that runs them.
+//!
+//! Each has a `step` that does one bounded piece of work; production loops over it, tests call it.
+
+mod fold;
+mod reconcile;
+mod refresh;
+mod worker;
+
+pub use worker::Worker;
+
+use crate::clock::Clock;
+use crate::db::{Db, DbError, Lease};
+use crate::workos::{ApiError, WorkosClient};
+
+/// What the engine works with.
+pub struct Engine {
+    /// The database.
+    pub db: Db,
+    /// The API; `None` if the service runs on snapshots alone.
+    pub client: Option<WorkosClient>,
+    /// The time.
+    pub clock: Clock,
+    /// This process's fencing token.
+    pub lease: Lease,
+}
+
+/// Why a step did not end. What it was about stays to be done.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The API answers, and what it says cannot be right for this directory.
+    #[error("{0}")]
+    Doubtful(&'static str),
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something; there may be more.
+    Ran,
+    /// Nothing was due.
+    Idle,
+}

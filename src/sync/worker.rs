@@ -1,0 +1,175 @@
+//! The worker: runs fold and refresh until it is told to stop.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Engine, Step, SyncError};
+use crate::model::DirectoryId;
+
+/// Directories that are refreshed at the same time.
+const DIRECTORIES_AT_ONCE: usize = 8;
+/// How long a loop rests when nothing wakes it: the fallback, not the mechanism.
+const REST: Duration = Duration::from_millis(500);
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// The longest wait after a failure while other requests succeed, and while none do.
+const LONGEST_BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+
+/// The running loops.
+pub struct Worker {
+    fold: JoinHandle<()>,
+    refresh: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Worker {
+    /// Starts the loops. `committed` tells of new events in the inbox.
+    #[must_use]
+    pub fn start(engine: Arc<Engine>, committed: Arc<Notify>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let folded = Arc::new(Notify::new());
+        let fold = tokio::spawn(fold_loop(Arc::clone(&engine), committed, Arc::clone(&folded), stopped.clone()));
+        let refresh = tokio::spawn(refresh_loop(engine, folded, stopped));
+        Self { fold, refresh, stop }
+    }
+
+    /// Whether both loops run.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.fold.is_finished() && !self.refresh.is_finished()
+    }
+
+    /// Stops after the work in hand: fold ends its batch, requests under way are dropped with what they would have
+    /// written.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.fold.await;
+        let _ = self.refresh.await;
+    }
+}
+
+/// Waits that double after each failure.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn next(&mut self, longest: Duration) -> Duration {
+        let wait = self.0.min(longest);
+        self.0 = (self.0 * 2).min(LONGEST_BACKOFF[1]);
+        wait
+    }
+
+    fn reset(&mut self) {
+        self.0 = FIRST_BACKOFF;
+    }
+}
+
+async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+    let mut backoff = Backoff(FIRST_BACKOFF);
+    while !*stop.borrow() {
+        let rest = match engine.fold_step().await {
+            Ok(Step::Ran) => {
+                backoff.reset();
+                folded.notify_one();
+                continue;
+            }
+            Ok(Step::Idle) => REST,
+            Err(error) => {
+                tracing::error!(%error, "events cannot be folded; they stay in the inbox");
+                backoff.next(LONGEST_BACKOFF[0])
+            }
+        };
+        tokio::select! {
+            () = committed.notified() => {}
+            () = tokio::time::sleep(rest) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+    let mut tasks: JoinSet<DirectoryId> = JoinSet::new();
+    let mut running: HashSet<DirectoryId> = HashSet::new();
+    let discovery = tokio::spawn(discover(Arc::clone(&engine), Arc::clone(&folded)));
+    while !*stop.borrow() {
+        if engine.client.is_some() {
+            match engine.db.directories_to_refresh(engine.clock.now()).await {
+                Ok(due) => {
+                    for directory in due {
+                        if running.len() < DIRECTORIES_AT_ONCE && running.insert(directory.clone()) {
+                            tasks.spawn(refresh_directory(Arc::clone(&engine), directory));
+                        }
+                    }
+                }
+                Err(error) => tracing::error!(%error, "what has to be fetched cannot be read"),
+            }
+        }
+        tokio::select! {
+            () = folded.notified() => {}
+            () = tokio::time::sleep(REST) => {}
+            _ = stop.changed() => {}
+            Some(done) = tasks.join_next() => match done {
+                Ok(directory) => drop(running.remove(&directory)),
+                // A task that panicked does not say whose it was: the others are let go as well and start again.
+                Err(error) => {
+                    tracing::error!(%error, "a refresh broke down");
+                    tasks.shutdown().await;
+                    running.clear();
+                }
+            },
+        }
+    }
+    discovery.abort();
+    tasks.shutdown().await;
+}
+
+/// Works until nothing is due for the directory.
+async fn refresh_directory(engine: Arc<Engine>, directory: DirectoryId) -> DirectoryId {
+    let mut backoff = Backoff(FIRST_BACKOFF);
+    let mut failing = false;
+    loop {
+        match engine.refresh_step(&directory).await {
+            Ok(step) => {
+                backoff.reset();
+                if std::mem::take(&mut failing) {
+                    note(&engine, &directory, None).await;
+                }
+                if step == Step::Idle {
+                    return directory;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(directory_id = %directory, %error, "the directory cannot be refreshed; tried again");
+                if !std::mem::replace(&mut failing, true) || matches!(error, SyncError::Doubtful(_)) {
+                    note(&engine, &directory, Some(&error.to_string())).await;
+                }
+                let wait = backoff.next(longest_backoff(&engine));
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+async fn note(engine: &Engine, directory: &DirectoryId, error: Option<&str>) {
+    if let Err(error) = engine.db.note_error(directory, error).await {
+        tracing::warn!(directory_id = %directory, %error, "the directory's state cannot be noted");
+    }
+}
+
+fn longest_backoff(engine: &Engine) -> Duration {
+    let answers = engine.client.as_ref().and_then(|client| client.health().last_success);
+    let lately = answers.is_some_and(|at| engine.clock.now() - at < chrono::TimeDelta::seconds(60));
+    LONGEST_BACKOFF[usize::from(!lately)]
+}
+
+/// Start-up never waits for the API: it is asked until it answers.
+async fn discover(engine: Arc<Engine>, found: Arc<Notify>) {
+    let mut backoff = Backoff(FIRST_BACKOFF);
+    while let Err(error) = engine.discover_directories().await {
+        tracing::warn!(%error, "the directories cannot be listed; tried again");
+        tokio::time::sleep(backoff.next(longest_backoff(&engine))).await;
+    }
+    found.notify_one();
+}

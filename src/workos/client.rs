@@ -1,0 +1,260 @@
+//! Requests to the WorkOS API and what their answers mean.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::limits::Limits;
+use crate::clock::{Clock, Timestamp};
+use crate::config::ApiConfig;
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most records a page holds.
+const PAGE_SIZE: &str = "100";
+
+/// Why there is no answer. None of these says anything about a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// No connection, a timeout, a broken answer.
+    #[error("the API cannot be reached: {0}")]
+    Unreachable(String),
+    /// 401 or 403.
+    #[error("the API refuses the key with status {0}: check WORKOS_API_KEY and its environment")]
+    Refused(u16),
+    /// 429.
+    #[error("the API's rate limit is met")]
+    RateLimited,
+    /// Any other status that is no answer, such as a proxy's 404.
+    #[error("the API answers with status {0}")]
+    Status(u16),
+    /// A record that cannot be read: trying again gives the same.
+    #[error("the API's answer cannot be read: {0}")]
+    Undecodable(String),
+}
+
+/// A page of records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<R> {
+    /// The records, in the order of their creation.
+    pub records: Vec<R>,
+    /// The cursor of the next page; `None` on the last.
+    pub after: Option<String>,
+    /// When the request was sent.
+    pub sent_at: Timestamp,
+}
+
+/// Which list.
+#[derive(Debug, Clone, Copy)]
+pub enum ListFilter<'a> {
+    /// Everything in a directory.
+    Directory(&'a DirectoryId),
+    /// A group's members.
+    Group(&'a DirectoryGroupId),
+    /// A user's groups.
+    User(&'a DirectoryUserId),
+}
+
+/// How the API has answered lately.
+#[derive(Debug, Clone, Default)]
+pub struct ApiHealth {
+    /// When a request last succeeded.
+    pub last_success: Option<Timestamp>,
+    /// What went wrong since.
+    pub error: Option<ApiError>,
+}
+
+/// A client for one API key.
+pub struct WorkosClient {
+    http: reqwest::Client,
+    base_url: String,
+    authorization: String,
+    limits: Mutex<Limits>,
+    health: Mutex<ApiHealth>,
+    clock: Clock,
+}
+
+impl WorkosClient {
+    /// A client, or `None` if there is no key.
+    ///
+    /// # Errors
+    /// [`ApiError::Unreachable`] if TLS cannot be set up on this machine.
+    pub fn new(config: &ApiConfig, clock: Clock) -> Result<Option<Self>, ApiError> {
+        let Some(key) = &config.key else { return Ok(None) };
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("directory-mirror/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ApiError::Unreachable(error.to_string()))?;
+        Ok(Some(Self {
+            http,
+            base_url: config.base_url.clone(),
+            authorization: format!("Bearer {}", key.expose()),
+            limits: Mutex::new(Limits::new(config.requests_per_minute, config.directory_users_per_second)),
+            health: Mutex::default(),
+            clock,
+        }))
+    }
+
+    /// How the API has answered lately.
+    pub fn health(&self) -> ApiHealth {
+        self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// `GET /directories`: a page of all directories that the key sees.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn directories(&self, after: Option<&str>) -> Result<Page<DirectoryRecord>, ApiError> {
+        let query = page_query(None, after);
+        self.list("/directories", &query, None, |value| DirectoryRecord::from_json(value).map_err(undecodable)).await
+    }
+
+    /// `GET /directories/{id}`; `None` for the API's own 404.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn directory(&self, id: &DirectoryId) -> Result<Option<DirectoryRecord>, ApiError> {
+        let answer = self.get(&["directories", id.as_str()], &[], None).await?;
+        answer.map(|value| DirectoryRecord::from_json(&value).map_err(undecodable)).transpose()
+    }
+
+    /// `GET /directory_users/{id}`; `None` for the API's own 404.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn user(&self, directory: &DirectoryId, id: &DirectoryUserId) -> Result<Option<UserRecord>, ApiError> {
+        let answer = self.get(&["directory_users", id.as_str()], &[], Some(directory)).await?;
+        answer.map(|value| UserRecord::from_json(&value).map_err(undecodable)).transpose()
+    }
+
+    /// `GET /directory_groups/{id}`; `None` for the API's own 404.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn group(&self, id: &DirectoryGroupId) -> Result<Option<GroupRecord>, ApiError> {
+        let answer = self.get(&["directory_groups", id.as_str()], &[], None).await?;
+        answer.map(|value| GroupRecord::from_json(&value).map_err(undecodable)).transpose()
+    }
+
+    /// `GET /directory_users`: a page, oldest first.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn users(
+        &self,
+        directory: &DirectoryId,
+        filter: ListFilter<'_>,
+        after: Option<&str>,
+    ) -> Result<Page<UserRecord>, ApiError> {
+        let query = page_query(Some(filter), after);
+        let decode = |value: &Value| UserRecord::from_json(value).map_err(undecodable);
+        self.list("/directory_users", &query, Some(directory), decode).await
+    }
+
+    /// `GET /directory_groups`: a page, oldest first.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn groups(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<GroupRecord>, ApiError> {
+        let query = page_query(Some(filter), after);
+        self.list("/directory_groups", &query, None, |value| GroupRecord::from_json(value).map_err(undecodable)).await
+    }
+
+    async fn list<R>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        users_of: Option<&DirectoryId>,
+        decode: impl Fn(&Value) -> Result<R, ApiError>,
+    ) -> Result<Page<R>, ApiError> {
+        let sent_at = self.clock.now();
+        let answer = self.get(&[path.trim_start_matches('/')], query, users_of).await?;
+        // A list that is not there is no empty list: a proxy or another environment may say so.
+        let value = answer.ok_or(ApiError::Status(404))?;
+        let data = value.get("data").and_then(Value::as_array);
+        let data = data.ok_or_else(|| ApiError::Undecodable("a list has no data".to_owned()))?;
+        let after = value.get("list_metadata").and_then(|metadata| metadata.get("after"));
+        Ok(Page {
+            records: data.iter().map(decode).collect::<Result<_, _>>()?,
+            after: after.and_then(Value::as_str).filter(|cursor| !cursor.is_empty()).map(str::to_owned),
+            sent_at,
+        })
+    }
+
+    /// One request, when the limits allow it. `None` for a 404 that is a JSON answer of the API.
+    async fn get(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        users_of: Option<&DirectoryId>,
+    ) -> Result<Option<Value>, ApiError> {
+        let users_of = users_of.map(DirectoryId::as_str);
+        let may_send_at = self.lock_limits().take(users_of, Instant::now());
+        tokio::time::sleep_until(may_send_at).await;
+        let result = self.send(path, query, users_of).await;
+        let mut health = self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &result {
+            Ok(_) => *health = ApiHealth { last_success: Some(self.clock.now()), error: None },
+            Err(error) => health.error = Some(error.clone()),
+        }
+        result
+    }
+
+    async fn send(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        users_of: Option<&str>,
+    ) -> Result<Option<Value>, ApiError> {
+        let unreachable = |error: reqwest::Error| ApiError::Unreachable(error.without_url().to_string());
+        let mut url = reqwest::Url::parse(&self.base_url).map_err(|error| ApiError::Unreachable(error.to_string()))?;
+        // Ids are opaque: pushed as segments they cannot leave their place in the path.
+        url.path_segments_mut()
+            .map_err(|()| ApiError::Unreachable("the base URL takes no path".to_owned()))?
+            .pop_if_empty()
+            .extend(path);
+        let request = self.http.get(url).query(query).header("authorization", &self.authorization);
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+            let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(1).clamp(1, 300));
+            self.lock_limits().pause(users_of, until);
+            return Err(ApiError::RateLimited);
+        }
+        let body = response.bytes().await.map_err(unreachable)?;
+        let json = serde_json::from_slice::<Value>(&body);
+        match status.as_u16() {
+            200 => json.map(Some).map_err(|_| ApiError::Unreachable("a broken answer".to_owned())),
+            404 if json.is_ok_and(|value| value.get("message").is_some() || value.get("code").is_some()) => Ok(None),
+            status @ (401 | 403) => Err(ApiError::Refused(status)),
+            status => Err(ApiError::Status(status)),
+        }
+    }
+
+    fn lock_limits(&self) -> std::sync::MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn undecodable(error: crate::model::RecordError) -> ApiError {
+    ApiError::Undecodable(error.to_string())
+}
+
+fn page_query<'a>(filter: Option<ListFilter<'a>>, after: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
+    let mut query = vec![("limit", PAGE_SIZE), ("order", "asc")];
+    query.extend(filter.map(|filter| match filter {
+        ListFilter::Directory(id) => ("directory", id.as_str()),
+        ListFilter::Group(id) => ("group", id.as_str()),
+        ListFilter::User(id) => ("user", id.as_str()),
+    }));
+    query.extend(after.map(|after| ("after", after)));
+    query
+}

@@ -1,0 +1,9 @@
+//! The service as a whole, over HTTP, against the emulator: the same tests on SQLite and on a real PostgreSQL.
+
+mod architecture;
+mod crash;
+mod outage;
+mod schema;
+mod support;
+mod sync;
+mod webhook;

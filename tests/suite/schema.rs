@@ -1,0 +1,65 @@
+//! Both engines have the same tables, and configuration is documented.
+
+use std::collections::BTreeMap;
+
+use crate::support::root;
+
+/// Table or view, its columns in order, and whether each may be null, read from the migrations.
+fn tables(engine: &str) -> BTreeMap<String, Vec<(String, bool)>> {
+    let folder = root().join("migrations").join(engine);
+    let mut text = String::new();
+    let mut migrations: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    migrations.sort();
+    for migration in migrations {
+        text.push_str(&std::fs::read_to_string(migration.join("up.sql")).unwrap());
+    }
+    let mut tables = BTreeMap::new();
+    for statement in text.split(';').map(str::trim) {
+        let Some(rest) = statement.split_once("CREATE TABLE ").map(|(_, rest)| rest) else { continue };
+        let (name, columns) = rest.split_once('(').unwrap();
+        let columns = columns
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+            .map(|line| {
+                let name = line.split_whitespace().next().unwrap().to_owned();
+                (name, !(line.contains("NOT NULL") || line.contains("PRIMARY KEY")))
+            })
+            .collect();
+        tables.insert(name.trim().to_owned(), columns);
+    }
+    tables
+}
+
+#[test]
+fn both_engines_have_the_same_columns() {
+    let tables_of_both = [tables("postgres"), tables("sqlite")];
+    assert!(tables_of_both[0].len() >= 10);
+    assert_eq!(tables_of_both[0], tables_of_both[1]);
+}
+
+#[test]
+fn schema_rs_names_every_column_of_the_migrations() {
+    let schema = std::fs::read_to_string(root().join("src/db/schema.rs")).unwrap();
+    for (table, columns) in tables("postgres") {
+        let start = schema.find(&format!("    {table} (")).unwrap_or_else(|| panic!("schema.rs lacks {table}"));
+        let block = &schema[start..start + schema[start..].find("\n    }").unwrap()];
+        for (column, nullable) in columns {
+            // `type` is a word of Rust's.
+            let name = if column == "type" { "kind" } else { &column };
+            let line = block.lines().find(|line| line.trim().starts_with(&format!("{name} -> ")));
+            let line = line.unwrap_or_else(|| panic!("schema.rs lacks {table}.{column}"));
+            assert_eq!(line.contains("Nullable<"), nullable, "{table}.{column}");
+        }
+    }
+}
+
+#[test]
+fn every_variable_is_documented_in_the_example() {
+    let example = std::fs::read_to_string(root().join(".env.example")).unwrap();
+    for name in directory_mirror::config::VARIABLES {
+        let documented =
+            example.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{name}=")));
+        assert!(documented, ".env.example lacks {name}");
+    }
+}
