@@ -42,3 +42,38 @@ pub async fn run_on_sqlite(path: &Path) -> Result<(), DbError> {
     });
     migrated.await.map_err(|error| DbError::Migration(error.to_string()))?
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection;
+    use diesel::prelude::*;
+
+    use super::*;
+
+    const ROWS: &str = "
+        INSERT INTO directories (directory_id, state, domains, sync_status, created_at, updated_at)
+        VALUES ('directory_1', 'linked', '[]', 'synced', 1, 1);
+        INSERT INTO users (id, directory_user_id, directory_id, state, custom_attributes, raw_attributes, provenance,
+                           created_at, updated_at)
+        VALUES ('0199c0de-0000-7000-8000-000000000001', 'directory_user_1', 'directory_1', 'active', '{}', '{}',
+                'directory', 1, 1);
+        INSERT INTO inbox_events (event_id, event_type, received_at, source, body, status, attempts)
+        VALUES ('event_1', 'dsync.activated', 1, 'webhook', x'00', 'pending', 0);";
+
+    #[tokio::test]
+    async fn down_takes_back_what_up_made_even_with_rows_and_up_runs_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mirror.db");
+        run_on_sqlite(&path).await.unwrap();
+        let mut connection = sqlite::open(&path.to_string_lossy(), sqlite::Access::Write).unwrap();
+        connection.batch_execute(ROWS).unwrap();
+        run_on_sqlite(&path).await.unwrap();
+        let users: i64 = super::super::schema::users::table.count().get_result(&mut connection).unwrap();
+        assert_eq!(users, 1, "a second start changes no row");
+        MigrationHarness::<Sqlite>::revert_all_migrations(&mut connection, SQLITE).unwrap();
+        let left = "SELECT count(*) FROM sqlite_master WHERE name NOT LIKE '\\_\\_diesel%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'";
+        let left = diesel::select(diesel::dsl::sql::<diesel::sql_types::BigInt>(&format!("({left})")));
+        assert_eq!(left.get_result::<i64>(&mut connection).unwrap(), 0);
+        run_on_sqlite(&path).await.unwrap();
+    }
+}

@@ -96,9 +96,10 @@ impl Db {
     /// [`DbError`] if the query fails.
     pub async fn directories_to_refresh(&self, now: Timestamp) -> Result<Vec<DirectoryId>, DbError> {
         let mut connection = self.read().await?;
+        let disabled = directories::table.filter(directories::enabled.eq(false)).select(directories::directory_id);
         let mut ids: Vec<String> = with_connection!(&mut connection, c => {
             marks::table
-                .filter(marks::due_at.le(StoredInstant(now)))
+                .filter(marks::due_at.le(StoredInstant(now)).and(marks::directory_id.ne_all(disabled)))
                 .select(marks::directory_id)
                 .distinct()
                 .load(c)

@@ -189,5 +189,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     entity_memory,
     group_members,
     groups,
+    marks,
     users
 );

@@ -4,8 +4,8 @@ use super::truth::delete_directory;
 use super::working_set::{Entity, WorkingSet};
 use crate::clock::Timestamp;
 use crate::model::{
-    Change, DirectoryGroupId, DirectoryRecord, DirectoryUserId, EventStatus, GroupRecord, Hint, HintKey, MarkTarget,
-    Stamp, UserRecord, UserState,
+    Change, DirectoryGroupId, DirectoryRecord, DirectoryUserId, EventStatus, GroupRecord, GroupRow, Hint, HintKey,
+    MarkTarget, Stamp, UserRecord, UserRow, UserState,
 };
 
 /// When a batch of hints is folded.
@@ -178,7 +178,7 @@ fn user_changed(
     let was_gone = entity.is_gone();
     let was_unknown = entity.row.is_none();
     if !advances(entity, &hint.key) {
-        return NEWER;
+        return if was_unknown { meet_removed_user(set, id, record, hint, at) } else { NEWER };
     }
     if confirmed {
         return EQUAL;
@@ -191,8 +191,36 @@ fn user_changed(
     FETCH
 }
 
+/// A user whose removal was folded before anything else of it: WorkOS may still have it, as inactive, so its truth is
+/// fetched. What is shown meanwhile is what the other order would have left: an inactive user.
+fn meet_removed_user(
+    set: &mut WorkingSet,
+    id: &DirectoryUserId,
+    record: Option<&UserRecord>,
+    hint: &Hint,
+    at: &FoldContext,
+) -> Outcome {
+    let entity = set.user(id);
+    if let Some(record) = record {
+        show_user(entity, record, &hint.key, at.now);
+        revoke_user(entity, at.now);
+    }
+    set.mark(MarkTarget::User(id.clone()), at.number, at.now);
+    applied("a newer event took the user away: to be verified with the API")
+}
+
+fn revoke_user(entity: &mut Entity<UserRow>, now: Timestamp) {
+    if let Some(row) = &mut entity.row {
+        row.state = UserState::Inactive;
+        row.deactivated_at = row.deactivated_at.or(Some(now));
+        row.deletion_reason = Some("directory_sync".to_owned());
+        row.verified_at = None;
+        entity.row_changed = true;
+    }
+}
+
 /// Shows a snapshot if it is not older than what is shown. Answers whether the user came to life by it.
-fn show_user(entity: &mut Entity<crate::model::UserRow>, record: &UserRecord, key: &HintKey, now: Timestamp) -> bool {
+fn show_user(entity: &mut Entity<UserRow>, record: &UserRecord, key: &HintKey, now: Timestamp) -> bool {
     let stamp = stamp(record.updated_at, key);
     if !entity.takes(&stamp) {
         return false;
@@ -230,12 +258,7 @@ fn user_deleted(
     if let Some(record) = record {
         show_user(entity, record, &hint.key, at.now);
     }
-    let Some(row) = &mut entity.row else { return REMEMBERED };
-    row.state = UserState::Inactive;
-    row.deactivated_at = row.deactivated_at.or(Some(at.now));
-    row.deletion_reason = Some("directory_sync".to_owned());
-    row.verified_at = None;
-    entity.row_changed = true;
+    revoke_user(entity, at.now);
     set.mark(MarkTarget::User(id.clone()), at.number, at.now);
     applied("the user is inactive: to be verified with the API")
 }
@@ -270,6 +293,11 @@ fn group_changed(
     let was_gone = entity.is_gone();
     let was_unknown = entity.row.is_none();
     if !advances(entity, &hint.key) {
+        if was_unknown {
+            // Its removal was folded before anything else of it: only the API knows whether it was the last word.
+            set.mark(target, at.number, at.now);
+            return FETCH;
+        }
         return NEWER;
     }
     if confirmed {
@@ -285,7 +313,7 @@ fn group_changed(
     FETCH
 }
 
-fn show_group(entity: &mut Entity<crate::model::GroupRow>, record: &GroupRecord, key: &HintKey, now: Timestamp) {
+fn show_group(entity: &mut Entity<GroupRow>, record: &GroupRecord, key: &HintKey, now: Timestamp) {
     let stamp = stamp(record.updated_at, key);
     if entity.takes(&stamp) {
         entity.memory.snapshot = Some(stamp);
@@ -339,7 +367,7 @@ fn member_added(
     }
     meet_user(set, user.0, user.1, hint, at);
     meet_group(set, group.0, group.1, hint, at);
-    let has_both_ends = set.has_both_ends(&key) && !set.user(user.0).is_gone() && !set.group(group.0).is_gone();
+    let has_both_ends = set.has_both_ends(&key);
     let edge = set.edge(&key);
     if is_old(edge.memory.truth_at, hint, at) {
         if edge.memory.present && !marked {
@@ -369,6 +397,8 @@ fn meet_user(set: &mut WorkingSet, id: &DirectoryUserId, record: Option<&UserRec
         if newest.is_none_or(|newest| newest.at < hint.key.at) && !is_old(entity.memory.truth_at, hint, at) {
             set.mark(MarkTarget::User(id.clone()), at.number, at.now);
             set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
+        } else if entity.row.is_none() && entity.memory.truth_number == 0 {
+            meet_removed_user(set, id, record, hint, at);
         }
         return;
     }

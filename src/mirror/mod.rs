@@ -4,6 +4,8 @@
 //! lock and writes back what changed, so no decision here can race with another about the same directory.
 
 mod fold;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod working_set;
 

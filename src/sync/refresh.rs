@@ -249,19 +249,22 @@ async fn read_list(
     let (mut users, mut groups) = (Vec::new(), Vec::new());
     let mut cursor: Option<String> = None;
     loop {
-        let after = match owner {
+        let (after, unreadable) = match owner {
             MarkTarget::UserGroups(user) => {
                 let page = client.groups(ListFilter::User(user), cursor.as_deref()).await?;
                 groups.extend(page.records);
-                page.after
+                (page.after, page.unreadable)
             }
             MarkTarget::GroupMembers(group) => {
                 let page = client.users(directory, ListFilter::Group(group), cursor.as_deref()).await?;
                 users.extend(page.records);
-                page.after
+                (page.after, page.unreadable)
             }
-            _ => None,
+            _ => (None, 0),
         };
+        if unreadable > 0 {
+            return Err(ApiError::Undecodable("a list holds records that cannot be read".to_owned()));
+        }
         if after.is_none() {
             break;
         }

@@ -42,6 +42,8 @@ pub enum ApiError {
 pub struct Page<R> {
     /// The records, in the order of their creation.
     pub records: Vec<R>,
+    /// How many more records there were that cannot be read: such a page proves nobody's absence.
+    pub unreadable: usize,
     /// The cursor of the next page; `None` on the last.
     pub after: Option<String>,
     /// When the request was sent.
@@ -181,8 +183,14 @@ impl WorkosClient {
         let data = value.get("data").and_then(Value::as_array);
         let data = data.ok_or_else(|| ApiError::Undecodable("a list has no data".to_owned()))?;
         let after = value.get("list_metadata").and_then(|metadata| metadata.get("after"));
+        let records: Vec<R> = data.iter().filter_map(|record| decode(record).ok()).collect();
+        let unreadable = data.len() - records.len();
+        if unreadable > 0 {
+            tracing::error!(path, unreadable, "records of a list cannot be read; the others are taken");
+        }
         Ok(Page {
-            records: data.iter().map(decode).collect::<Result<_, _>>()?,
+            records,
+            unreadable,
             after: after.and_then(Value::as_str).filter(|cursor| !cursor.is_empty()).map(str::to_owned),
             sent_at,
         })

@@ -37,13 +37,13 @@ async fn nothing_acknowledged_is_lost(engine: Engine) {
     let groups: Vec<String> =
         (0..5).map(|group| scene.emulator.create_group(&directory, &format!("Team {group}")).unwrap()).collect();
     let mut users: Vec<String> = Vec::new();
-    let mut emitted = 0;
+    let (mut emitted, mut changes) = (0, 0);
     for round in 0..rounds {
         let process = Process::start(&scene, &free);
         let acknowledged_before = acknowledged(&scene).len();
         while emitted < events * (round + 1) / rounds {
-            change(&scene, &directory, &groups, &mut users, emitted);
-            emitted += 1;
+            emitted += usize::from(change(&scene, &directory, &groups, &mut users, changes));
+            changes += 1;
         }
         // Dies in the middle of it: as soon as some more events are acknowledged, and not when all are.
         let some = wait_until(PATIENCE, async || acknowledged(&scene).len() > acknowledged_before + 20).await;
@@ -78,26 +78,28 @@ fn acknowledged(scene: &Scene) -> BTreeSet<String> {
         .collect()
 }
 
-/// The same history in each run: mostly hires and memberships, now and then a leaver.
-fn change(scene: &Scene, directory: &str, groups: &[String], users: &mut Vec<String>, number: usize) {
+/// The same history in each run: mostly hires and memberships, now and then a leaver. Answers whether an event came of it.
+fn change(scene: &Scene, directory: &str, groups: &[String], users: &mut Vec<String>, number: usize) -> bool {
     let emulator = &scene.emulator;
     let pick = |salt: usize, length: usize| (number * 7919 + salt * 104_729) % length;
-    if users.len() < 20 || number.is_multiple_of(5) {
+    if users.len() < 20 || number % 5 == 0 {
         users.push(emulator.create_user(directory, NewUser::named("Ada", &number.to_string(), "a.example")).unwrap());
-        return;
+        return true;
     }
     let user = users[pick(1, users.len())].clone();
     let group = &groups[pick(2, groups.len())];
     match number % 5 {
-        1 | 2 => drop(emulator.add_member(group, &user).unwrap()),
+        1 | 2 => emulator.add_member(group, &user).unwrap(),
         3 if number % 25 == 3 => {
             emulator.deactivate_user(&user, Deactivation::DeletedGone).unwrap();
             users.retain(|known| *known != user);
+            true
         }
-        3 => drop(emulator.remove_member(group, &user).unwrap()),
+        3 => emulator.remove_member(group, &user).unwrap(),
         _ => {
             let change = UserChange { job_title: Some(format!("Title {number}")), ..UserChange::default() };
             emulator.update_user(&user, change).unwrap();
+            true
         }
     }
 }

@@ -3,6 +3,7 @@
 mod architecture;
 mod crash;
 mod outage;
+mod process;
 mod schema;
 mod support;
 mod sync;

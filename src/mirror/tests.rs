@@ -1,0 +1,217 @@
+//! The rules, by table and by property.
+
+use chrono::{DateTime, TimeDelta};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::model::{
+    Change, DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, GroupRecord, Hint, HintKey, MarkTarget,
+    UserRecord, UserState,
+};
+
+fn at(second: i64) -> Timestamp {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn user_id(number: u8) -> DirectoryUserId {
+    DirectoryUserId::new(format!("user_{number}")).unwrap()
+}
+
+fn group_id(number: u8) -> DirectoryGroupId {
+    DirectoryGroupId::new(format!("group_{number}")).unwrap()
+}
+
+fn user(number: u8, state: &str, updated: i64) -> UserRecord {
+    UserRecord::from_json(&json!({
+        "id": user_id(number).as_str(), "directory_id": "directory", "state": state,
+        "first_name": format!("as of {updated}"), "updated_at": at(updated).to_rfc3339(),
+    }))
+    .unwrap()
+}
+
+fn group(number: u8, updated: i64) -> GroupRecord {
+    GroupRecord::from_json(&json!({
+        "id": group_id(number).as_str(), "directory_id": "directory", "name": format!("as of {updated}"),
+        "updated_at": at(updated).to_rfc3339(),
+    }))
+    .unwrap()
+}
+
+fn hint(second: i64, change: Change) -> Hint {
+    let event_id = EventId::new(format!("event_{second}")).unwrap();
+    let key = HintKey { at: at(second), removes: change.removes(), event_id };
+    Hint { key, directory_id: DirectoryId::new("directory").unwrap(), change }
+}
+
+fn empty() -> WorkingSet {
+    WorkingSet::empty(DirectoryId::new("directory").unwrap())
+}
+
+fn fold_at(set: &mut WorkingSet, hint: &Hint, number: i64, second: i64) -> Outcome {
+    fold(set, hint, &FoldContext { number, now: at(second), oldest: at(-1_000_000) })
+}
+
+fn truth(number: i64, second: i64) -> TruthContext {
+    TruthContext { number, sent_at: at(second), now: at(second) }
+}
+
+fn state_of(set: &WorkingSet, number: u8) -> Option<UserState> {
+    set.users.get(&user_id(number)).and_then(|entity| entity.row.as_ref()).map(|row| row.state)
+}
+
+fn created(number: u8, second: i64) -> Hint {
+    hint(second, Change::UserCreated(user_id(number), Some(Box::new(user(number, "active", second)))))
+}
+
+fn deleted(number: u8, second: i64) -> Hint {
+    hint(second, Change::UserDeleted(user_id(number), None))
+}
+
+#[test]
+fn a_removal_of_the_unknown_creates_nothing_and_keeps_a_late_creation_out() {
+    let mut set = empty();
+    fold_at(&mut set, &deleted(1, 20), 1, 21);
+    assert!(set.marks.is_empty() && state_of(&set, 1).is_none());
+    fold_at(&mut set, &created(1, 10), 2, 22);
+    assert_eq!(state_of(&set, 1), Some(UserState::Inactive), "as the other order would have left it");
+    assert!(set.marks.contains_key(&MarkTarget::User(user_id(1))), "WorkOS may still have the user");
+}
+
+#[test]
+fn an_answer_asked_for_before_a_mark_neither_writes_nor_clears_it() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 5, 11);
+    let target = MarkTarget::User(user_id(1));
+    let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "inactive", 9)), &truth(4, 9));
+    assert_eq!(verdict, Verdict::Superseded);
+    assert!(set.marks.contains_key(&target));
+    let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(6, 12));
+    assert_eq!(verdict, Verdict::Accepted);
+    assert!(!set.marks.contains_key(&target));
+}
+
+#[test]
+fn a_lagging_answer_is_asked_again_and_meanwhile_the_revocation_stands() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(2, 11));
+    fold_at(&mut set, &deleted(1, 20), 3, 20);
+    let target = MarkTarget::User(user_id(1));
+    for (asked, wait) in [0, 1, 4].into_iter().enumerate() {
+        let asking = truth(4 + i64::try_from(asked).unwrap(), 20);
+        let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &asking);
+        assert_eq!(verdict, Verdict::Contradicted);
+        assert_eq!(state_of(&set, 1), Some(UserState::Inactive));
+        assert_eq!(set.marks[&target].due_at, at(20) + TimeDelta::seconds(wait));
+    }
+    let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(9, 25));
+    assert_eq!(verdict, Verdict::Accepted);
+    assert_eq!(state_of(&set, 1), Some(UserState::Active));
+    assert_eq!(set.marks[&target].due_at, at(25 + 60), "a second look");
+}
+
+#[test]
+fn a_hint_older_than_the_truth_sets_a_mark_and_no_more() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(2, 50));
+    let before = set.users[&user_id(1)].row.clone();
+    let outcome = fold_at(&mut set, &deleted(1, 40), 3, 60);
+    assert_eq!(set.users[&user_id(1)].row, before);
+    assert!(set.marks.contains_key(&MarkTarget::User(user_id(1))), "{outcome:?}");
+}
+
+#[test]
+fn content_that_the_api_confirmed_needs_no_mark() {
+    let mut set = empty();
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(2, 11));
+    set.register_directory(None, at(0));
+    let outcome = fold_at(&mut set, &created(1, 10), 3, 12);
+    assert_eq!(outcome.status, crate::model::EventStatus::Skipped);
+    assert!(set.marks.is_empty());
+}
+
+#[test]
+fn who_comes_back_has_the_memberships_fetched() {
+    let mut set = empty();
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "inactive", 10)), &truth(2, 11));
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 20)), &truth(3, 21));
+    assert!(set.marks.contains_key(&MarkTarget::UserGroups(user_id(1))));
+}
+
+#[test]
+fn a_membership_event_revives_no_user() {
+    let mut set = empty();
+    for hint in [created(1, 10), deleted(1, 30)] {
+        fold_at(&mut set, &hint, 1, 40);
+    }
+    let added = Change::MemberAdded {
+        group: group_id(1),
+        user: user_id(1),
+        group_snapshot: Some(Box::new(group(1, 5))),
+        user_snapshot: Some(Box::new(user(1, "active", 35))),
+    };
+    fold_at(&mut set, &hint(36, added), 2, 41);
+    assert_eq!(state_of(&set, 1), Some(UserState::Inactive));
+    assert!(set.marks.contains_key(&MarkTarget::User(user_id(1))), "newer than the removal: to be looked at");
+}
+
+#[test]
+fn a_404_leaves_a_tombstone_that_late_truth_numbers_cannot_lift() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    fold_at(&mut set, &deleted(1, 20), 2, 20);
+    user_truth(&mut set, &user_id(1), Answer::Gone, &truth(5, 21));
+    assert!(set.users[&user_id(1)].row.as_ref().unwrap().deleted_at.is_some());
+    assert!(set.users_without_edges.contains(&user_id(1)));
+    let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(4, 19));
+    assert_eq!(verdict, Verdict::Superseded);
+}
+
+fn any_change() -> impl Strategy<Value = (i64, Change)> {
+    let user_change = (0..3u8, 0..40i64, any::<bool>()).prop_map(|(number, second, active)| {
+        let state = if active { "active" } else { "suspended" };
+        (second, Change::UserUpdated(user_id(number), Some(Box::new(user(number, state, second)))))
+    });
+    prop_oneof![
+        3 => user_change,
+        1 => (0..3u8, 0..40i64).prop_map(|(number, second)| (second, Change::UserDeleted(user_id(number), None))),
+        2 => (0..2u8, 0..40i64).prop_map(|(number, second)| {
+            (second, Change::GroupUpdated(group_id(number), Some(Box::new(group(number, second)))))
+        }),
+        1 => (0..2u8, 0..40i64).prop_map(|(number, second)| (second, Change::GroupDeleted(group_id(number)))),
+    ]
+}
+
+proptest! {
+    /// Whatever the order of folding, the same hints show the same rows.
+    #[test]
+    fn the_order_of_folding_does_not_change_who_is_active(
+        changes in proptest::collection::vec(any_change(), 1..12),
+        order in any::<proptest::sample::Index>(),
+    ) {
+        let hints: Vec<Hint> = changes.into_iter().map(|(second, change)| hint(second, change)).enumerate()
+            .map(|(number, mut hint)| { hint.key.event_id = EventId::new(format!("event_{number:02}")).unwrap(); hint })
+            .collect();
+        let mut rotated = hints.clone();
+        rotated.rotate_left(order.index(hints.len()));
+        rotated.reverse();
+        let mut sorted = hints.clone();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key));
+        let play = |hints: &[Hint]| {
+            let mut set = empty();
+            for hint in hints {
+                fold_at(&mut set, hint, 1, 100);
+            }
+            let known = |number: u8| hints.iter().any(|hint| matches!(&hint.change, Change::UserUpdated(id, _) if *id == user_id(number)));
+            let users: Vec<_> = (0..3).filter(|number| known(*number)).map(|number| state_of(&set, number)).collect();
+            let groups: Vec<_> = (0..2)
+                .map(|number| set.groups.get(&group_id(number)).and_then(|group| group.row.as_ref()).is_some_and(|row| row.deleted_at.is_none()))
+                .collect();
+            (users, groups)
+        };
+        prop_assert_eq!(play(&sorted), play(&rotated));
+    }
+}
