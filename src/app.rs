@@ -1,6 +1,7 @@
 //! Puts the service together, starts it and stops it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,6 +57,10 @@ impl Service {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        // Bound first: a process that cannot serve must not take the work over from one that does.
+        let listener =
+            std::net::TcpListener::bind(config.bind).map_err(|error| StartError::Bind(config.bind, error))?;
+        let address = listener.local_addr().map_err(|error| StartError::Bind(config.bind, error))?;
         // A second service in the same process finds the provider installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let db = Db::open(&config.database).await?;
@@ -65,7 +70,13 @@ impl Service {
         if client.is_none() {
             tracing::warn!("WORKOS_API_KEY is not set: the mirror shows what events say, and nothing is verified");
         }
-        let engine = Arc::new(Engine { db: db.clone(), client, clock: clock.clone(), lease });
+        let engine = Arc::new(Engine {
+            db: db.clone(),
+            client,
+            clock: clock.clone(),
+            lease,
+            superseded: AtomicBool::new(false),
+        });
         let committed = Arc::new(Notify::new());
         let (inbox, writer) = Inbox::start(db, Arc::clone(&committed));
         let worker = Arc::new(Mutex::new(Some(Worker::start(Arc::clone(&engine), committed))));
@@ -90,13 +101,14 @@ impl Service {
         .client_request_timeout(REQUEST_TIMEOUT)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
-        .bind(config.bind)
+        .listen(listener)
         .map_err(|error| StartError::Bind(config.bind, error))?;
-        let address = server.addrs().first().copied().unwrap_or(config.bind);
         let server = server.run();
         let handle = server.handle();
         let serving = tokio::spawn(server);
-        tracing::info!(%address, path = crate::webhook::PATH, "listening");
+        let mode = if engine.client.is_some() { "verified" } else { "unverified" };
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, %address, path = crate::webhook::PATH, database = config.database.kind(), mode, "listening");
         Ok(Self { address, engine, worker, server: handle, serving, inbox, writer })
     }
 

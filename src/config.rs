@@ -46,6 +46,17 @@ pub enum DatabaseConfig {
     Postgres(Box<PostgresConfig>),
 }
 
+impl DatabaseConfig {
+    /// Which engine, for logs; where it is may be nobody's business.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+}
+
 /// How PostgreSQL is reached.
 #[derive(Clone)]
 pub struct PostgresConfig {

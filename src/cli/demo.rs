@@ -98,7 +98,15 @@ async fn play(arguments: &DemoArguments) -> Result<bool, DemoError> {
     print_tables(&mirror);
     let verdict = report(&stage, &mirror, equal, &database);
     if arguments.keep_running {
-        println!("\nBoth keep running until Ctrl-C.");
+        println!("\nBoth keep running until Ctrl-C, and the database goes with them:");
+        println!("  curl http://{}/health", stage.service.address());
+        println!("  curl {}/emulator/deliveries   (the control API: emulator/README.md)", stage.emulator.url());
+        println!(
+            "  curl -H 'Authorization: Bearer {}' '{}/directory_users?directory={}'",
+            stage.emulator.api_key(),
+            stage.emulator.url(),
+            world.directory
+        );
         let _ = tokio::signal::ctrl_c().await;
     }
     stage.service.stop().await;
@@ -153,6 +161,8 @@ struct World {
     directory: String,
     groups: Vec<String>,
     users: Vec<String>,
+    /// The identity provider knows a person who is hired again.
+    leaver_idp_id: Option<String>,
 }
 
 impl World {
@@ -166,7 +176,8 @@ impl World {
 
     fn open(emulator: &Emulator) -> Result<Self, WorldError> {
         let directory = emulator.create_directory(NewDirectory::named("Acme"));
-        let mut world = Self { emulator: emulator.clone(), directory, groups: Vec::new(), users: Vec::new() };
+        let mut world =
+            Self { emulator: emulator.clone(), directory, groups: Vec::new(), users: Vec::new(), leaver_idp_id: None };
         for team in TEAMS {
             world.groups.push(emulator.create_group(&world.directory, team)?);
         }
@@ -210,6 +221,7 @@ impl World {
                 self.emulator.rename_group(&self.groups[3], "Customer Care")
             }
             3 => {
+                self.leaver_idp_id = self.emulator.truth().users.get(&self.users[20]).map(|user| user.idp_id.clone());
                 self.emulator.deactivate_user(&self.users[20], Deactivation::DeletedGone)?;
                 self.emulator.deactivate_user(&self.users[21], Deactivation::DeletedKept)?;
                 self.emulator.deactivate_user(&self.users[22], Deactivation::UpdatedInactive)
@@ -217,6 +229,7 @@ impl World {
             _ => {
                 let mut person = NewUser::named("Goran", "Falk", "acme.example");
                 person.email = "goran.falk20@acme.example".to_owned();
+                person.idp_id.clone_from(&self.leaver_idp_id);
                 let user = self.emulator.create_user(&self.directory, person)?;
                 self.emulator.add_member(&self.groups[0], &user)?;
                 self.emulator.add_member(&self.groups[TEAMS.len() - 1], &user).map(drop)
@@ -252,9 +265,9 @@ fn print_tables(mirror: &MirrorCopy) {
 
 fn report(stage: &Stage, mirror: &MirrorCopy, equal: bool, database: &std::path::Path) -> bool {
     let found = differences(mirror, &stage.emulator.truth());
-    let events = stage.emulator.events().len();
+    let events = stage.emulator.deliveries().len();
     let requests: u64 = stage.emulator.request_counts().values().sum();
-    println!("\n{events} events, {requests} API requests.");
+    println!("\n{events} events delivered, {requests} API requests.");
     if equal && found.is_empty() {
         println!("The mirror equals the emulator.");
     } else {
@@ -263,8 +276,6 @@ fn report(stage: &Stage, mirror: &MirrorCopy, equal: bool, database: &std::path:
     }
     println!("\nTo look further:");
     println!("  sqlite3 {} 'SELECT display_name, state FROM users LIMIT 5'", database.display());
-    println!("  docs/DATA-MODEL.md explains the tables; --keep-running leaves both servers up for play:");
-    println!("  curl {}/emulator/deliveries   (the emulator's control API: emulator/README.md)", stage.emulator.url());
-    println!("  curl http://{}/health", stage.service.address());
+    println!("  docs/DATA-MODEL.md explains the tables; `demo --keep-running` leaves both servers up for play.");
     equal && found.is_empty()
 }

@@ -25,8 +25,8 @@ fn unknown_word(column: &str, word: &str) -> DbError {
     DbError::Data(format!("{column} holds {word:?}, which this version does not know"))
 }
 
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = directories, treat_none_as_default_value = false, treat_none_as_null = true)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = directories, treat_none_as_default_value = false)]
 pub struct DirectoryRecordRow {
     directory_id: String,
     organization_id: Option<String>,

@@ -68,10 +68,15 @@ pub async fn lock_for_worker(database: &Path) -> Result<File, DbError> {
         DbError::FileInUse(format!("the lock file {} cannot be used: {error}", side_file.to_string_lossy()))
     };
     let file = File::options().create(true).truncate(false).write(true).open(&side_file).map_err(|e| refused(&e))?;
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(std::fs::TryLockError::WouldBlock) => {
+                if attempt == 0 {
+                    tracing::warn!("another worker uses the database; waiting up to 10 s for it to end");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             Err(std::fs::TryLockError::Error(error)) => return Err(refused(&error)),
         }
     }

@@ -82,7 +82,7 @@ async fn load_users(connection: &mut DbConnection, set: &mut WorkingSet, ids: &[
         for memory in load_memories(connection, "user", chunk).await? {
             let foreign = memory.directory_id != set.directory_id.as_str();
             let entity = set.user(&DirectoryUserId::from_stored(memory.entity_id.clone()));
-            entity.foreign |= foreign;
+            entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
             entity.memory = memory.into_model();
         }
     }
@@ -108,7 +108,7 @@ async fn load_groups(connection: &mut DbConnection, set: &mut WorkingSet, ids: &
         for memory in load_memories(connection, "group", chunk).await? {
             let foreign = memory.directory_id != set.directory_id.as_str();
             let entity = set.group(&DirectoryGroupId::from_stored(memory.entity_id.clone()));
-            entity.foreign |= foreign;
+            entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
             entity.memory = memory.into_model();
         }
     }
@@ -203,10 +203,25 @@ async fn save_directory(connection: &mut DbConnection, set: &WorkingSet, now: Ti
     let row = DirectoryRecordRow::from_model(row, now);
     with_connection!(connection, c => {
         diesel::insert_into(directories::table)
-            .values(row.clone())
+            .values(row)
             .on_conflict(directories::directory_id)
             .do_update()
-            .set(row)
+            // Not `enabled`, which is the operator's.
+            .set((
+                directories::organization_id.eq(excluded(directories::organization_id)),
+                directories::name.eq(excluded(directories::name)),
+                directories::kind.eq(excluded(directories::kind)),
+                directories::state.eq(excluded(directories::state)),
+                directories::domains.eq(excluded(directories::domains)),
+                directories::external_key.eq(excluded(directories::external_key)),
+                directories::sync_status.eq(excluded(directories::sync_status)),
+                directories::last_event_at.eq(excluded(directories::last_event_at)),
+                directories::last_synced_at.eq(excluded(directories::last_synced_at)),
+                directories::deleted_at.eq(excluded(directories::deleted_at)),
+                directories::source_created_at.eq(excluded(directories::source_created_at)),
+                directories::source_updated_at.eq(excluded(directories::source_updated_at)),
+                directories::updated_at.eq(excluded(directories::updated_at)),
+            ))
             .execute(c)
             .await
     })?;

@@ -32,7 +32,12 @@ impl HealthState {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .as_ref()
             .is_some_and(Worker::is_alive);
-        let worker = if alive { Ok(()) } else { Err("a worker has ended".to_owned()) };
+        let superseded = self.engine.superseded.load(std::sync::atomic::Ordering::Relaxed);
+        let worker = match (alive, superseded) {
+            (true, false) => Ok(()),
+            (true, true) => Err("another process has taken over the work: restart this one, or stop it".to_owned()),
+            (false, _) => Err("a worker has ended: restart the process".to_owned()),
+        };
         // The process does not get as far as serving before the migrations have run.
         vec![("database", database), ("migrations", Ok(())), ("workers", worker)]
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpResponse, guard, web};
 use serde_json::json;
 
 pub use health::HealthState;
@@ -23,9 +23,14 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(web::post().to(webhook::receive))
                 .default_service(web::to(method_not_allowed)),
         )
-        .route("/health/live", web::get().to(health::live))
-        .route("/health/ready", web::get().to(health::ready))
+        .route("/health/live", web::route().guard(get_or_head()).to(health::live))
+        .route("/health/ready", web::route().guard(get_or_head()).to(health::ready))
         .route("/health", web::get().to(health::report));
+}
+
+/// Probes ask with either.
+fn get_or_head() -> impl guard::Guard {
+    guard::Any(guard::Get()).or(guard::Head())
 }
 
 async fn method_not_allowed() -> HttpResponse {

@@ -123,7 +123,7 @@ fn directory_changed(set: &mut WorkingSet, hint: &Hint, record: Option<&Director
                 set.directory.memory.snapshot = stamp.or(set.directory.memory.snapshot.take());
             }
         }
-        None => set.register_directory(None, at.now),
+        None => set.register_directory(None, at.number, at.now),
     }
     FETCH
 }
@@ -132,6 +132,7 @@ fn directory_deleted(set: &mut WorkingSet, key: &HintKey, at: &FoldContext) -> O
     let known = set.directory.row.as_ref().is_some_and(|row| row.deleted_at.is_none());
     if set.directory.memory.truth_is_newer_than(key.at) || key.at < at.oldest {
         if known {
+            advances(&mut set.directory, key);
             set.mark(MarkTarget::Directory, at.number, at.now);
             return OLD;
         }
@@ -156,7 +157,7 @@ fn user_changed(
     created: bool,
     at: &FoldContext,
 ) -> Outcome {
-    set.register_directory(record.and_then(|record| record.organization_id.clone()), at.now);
+    set.register_directory(record.and_then(|record| record.organization_id.clone()), at.number, at.now);
     let target = MarkTarget::User(id.clone());
     let marked = set.marks.contains_key(&target);
     let entity = set.user(id);
@@ -244,6 +245,7 @@ fn user_deleted(
     let known = entity.row.as_ref().is_some_and(|row| row.deleted_at.is_none());
     if is_old(entity.memory.truth_at, hint, at) {
         if known {
+            advances(entity, &hint.key);
             set.mark(MarkTarget::User(id.clone()), at.number, at.now);
             return OLD;
         }
@@ -271,7 +273,7 @@ fn group_changed(
     created: bool,
     at: &FoldContext,
 ) -> Outcome {
-    set.register_directory(record.and_then(|record| record.organization_id.clone()), at.now);
+    set.register_directory(record.and_then(|record| record.organization_id.clone()), at.number, at.now);
     let target = MarkTarget::Group(id.clone());
     let marked = set.marks.contains_key(&target);
     let entity = set.group(id);
@@ -330,6 +332,7 @@ fn group_deleted(set: &mut WorkingSet, hint: &Hint, id: &DirectoryGroupId, at: &
     let known = entity.row.as_ref().is_some_and(|row| row.deleted_at.is_none());
     if is_old(entity.memory.truth_at, hint, at) {
         if known {
+            advances(entity, &hint.key);
             set.mark(MarkTarget::Group(id.clone()), at.number, at.now);
             return OLD;
         }
@@ -358,7 +361,7 @@ fn member_added(
     user: (&DirectoryUserId, Option<&UserRecord>),
     at: &FoldContext,
 ) -> Outcome {
-    set.register_directory(user.1.and_then(|record| record.organization_id.clone()), at.now);
+    set.register_directory(user.1.and_then(|record| record.organization_id.clone()), at.number, at.now);
     let key = (group.0.clone(), user.0.clone());
     let target = MarkTarget::Edge(key.0.clone(), key.1.clone());
     let marked = set.marks.contains_key(&target);
@@ -403,7 +406,12 @@ fn meet_user(set: &mut WorkingSet, id: &DirectoryUserId, record: Option<&UserRec
         return;
     }
     let was_unknown = entity.row.is_none();
-    if is_old(entity.memory.truth_at, hint, at) && !was_unknown {
+    if is_old(entity.memory.truth_at, hint, at) {
+        if was_unknown {
+            // The API was asked since and did not have it: no snapshot of the time before brings it back.
+            set.mark(MarkTarget::User(id.clone()), at.number, at.now);
+            set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
+        }
         return;
     }
     let newer = record.filter(|record| {
@@ -438,7 +446,12 @@ fn meet_group(
         return;
     }
     let was_unknown = entity.row.is_none();
-    if is_old(entity.memory.truth_at, hint, at) && !was_unknown {
+    if is_old(entity.memory.truth_at, hint, at) {
+        if was_unknown {
+            // The API was asked since and did not have it: no snapshot of the time before brings it back.
+            set.mark(MarkTarget::Group(id.clone()), at.number, at.now);
+            set.mark(MarkTarget::GroupMembers(id.clone()), at.number, at.now);
+        }
         return;
     }
     let newer = record.filter(|record| {
@@ -469,6 +482,10 @@ fn member_removed(
     let edge = set.edge(&(group.clone(), user.clone()));
     if is_old(edge.memory.truth_at, hint, at) {
         if edge.memory.present {
+            if edge.memory.hint.as_ref().is_none_or(|newest| *newest < hint.key) {
+                edge.memory.hint = Some(hint.key.clone());
+                edge.changed = true;
+            }
             set.mark(target, at.number, at.now);
             return OLD;
         }

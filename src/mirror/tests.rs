@@ -127,7 +127,8 @@ fn a_hint_older_than_the_truth_sets_a_mark_and_no_more() {
 fn content_that_the_api_confirmed_needs_no_mark() {
     let mut set = empty();
     user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(2, 11));
-    set.register_directory(None, at(0));
+    set.register_directory(None, 1, at(0));
+    set.clear_mark(&MarkTarget::Directory, 1);
     let outcome = fold_at(&mut set, &created(1, 10), 3, 12);
     assert_eq!(outcome.status, crate::model::EventStatus::Skipped);
     assert!(set.marks.is_empty());

@@ -53,7 +53,7 @@ pub fn directory_truth(set: &mut WorkingSet, answer: Answer<DirectoryRecord>, at
     if memory.truth_number >= at.number || set.is_marked_after(&target, at.number) {
         return Verdict::Superseded;
     }
-    let contradicts = memory.open_hint().is_some_and(|hint| match &answer {
+    let contradicts = memory.recent_hint().is_some_and(|hint| match &answer {
         Answer::Is(record) => {
             hint.removes && record.state != "deleting" && record.updated_at.is_none_or(|updated| updated <= hint.at)
         }
@@ -88,6 +88,10 @@ pub fn directory_truth(set: &mut WorkingSet, answer: Answer<DirectoryRecord>, at
         look_again_later(set, target, at);
     }
     let memory = &mut set.directory.memory;
+    if updated_at.is_some() && !contradicts {
+        // A later 404 is not what that removal announced.
+        memory.hint.take_if(|hint| hint.removes);
+    }
     memory.truth_number = at.number;
     memory.truth_at = Some(at.sent_at);
     memory.snapshot = updated_at.map(|updated_at| Stamp { updated_at, event_id: None });
@@ -104,16 +108,22 @@ pub fn user_truth(
 ) -> Verdict {
     let target = MarkTarget::User(id.clone());
     let entity = set.user(id);
-    if entity.foreign || entity.memory.truth_number >= at.number {
+    let (foreign, superseded) = (entity.foreign, entity.memory.truth_number >= at.number);
+    if foreign {
+        // It is its own directory's business.
+        set.clear_mark(&target, at.number);
+    }
+    if foreign || superseded {
         return Verdict::Superseded;
     }
+    let entity = set.user(id);
     let contradicts = match &answer {
         Answer::Is(record) => {
             let active = UserState::from_source(&record.state) == UserState::Active;
-            let revoked = entity.memory.open_hint().is_some_and(|hint| hint.removes && record.updated_at <= hint.at);
+            let revoked = entity.memory.recent_hint().is_some_and(|hint| hint.removes && record.updated_at <= hint.at);
             (active && revoked) || is_older(entity.memory.snapshot.as_ref(), record.updated_at)
         }
-        Answer::Gone => entity.row.is_some() && entity.memory.open_hint().is_some_and(|hint| !hint.removes),
+        Answer::Gone => entity.memory.recent_hint().is_some_and(|hint| !hint.removes),
     };
     if set.is_marked_after(&target, at.number) {
         return Verdict::Superseded;
@@ -164,15 +174,21 @@ pub fn group_truth(
 ) -> Verdict {
     let target = MarkTarget::Group(id.clone());
     let entity = set.group(id);
-    if entity.foreign || entity.memory.truth_number >= at.number {
+    let (foreign, superseded) = (entity.foreign, entity.memory.truth_number >= at.number);
+    if foreign {
+        // It is its own directory's business.
+        set.clear_mark(&target, at.number);
+    }
+    if foreign || superseded {
         return Verdict::Superseded;
     }
+    let entity = set.group(id);
     let contradicts = match &answer {
         Answer::Is(record) => {
-            let revoked = entity.memory.open_hint().is_some_and(|hint| hint.removes && record.updated_at <= hint.at);
+            let revoked = entity.memory.recent_hint().is_some_and(|hint| hint.removes && record.updated_at <= hint.at);
             revoked || is_older(entity.memory.snapshot.as_ref(), record.updated_at)
         }
-        Answer::Gone => entity.row.is_some() && entity.memory.open_hint().is_some_and(|hint| !hint.removes),
+        Answer::Gone => entity.memory.recent_hint().is_some_and(|hint| !hint.removes),
     };
     if set.is_marked_after(&target, at.number) {
         return Verdict::Superseded;
@@ -219,7 +235,7 @@ pub fn edge_truth(set: &mut WorkingSet, key: &EdgeKey, listed: bool, at: &TruthC
     if edge.memory.truth_number >= at.number {
         return Verdict::Superseded;
     }
-    let contradicts = has_both_ends && edge.memory.open_hint().is_some_and(|hint| hint.removes == listed);
+    let contradicts = has_both_ends && edge.memory.recent_hint().is_some_and(|hint| hint.removes == listed);
     if set.is_marked_after(&target, at.number) {
         return Verdict::Superseded;
     }

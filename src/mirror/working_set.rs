@@ -178,8 +178,10 @@ impl WorkingSet {
     }
 
     /// Makes sure that the directory has a row, for the tables that refer to it. What is not known stays empty.
-    pub fn register_directory(&mut self, organization_id: Option<String>, now: Timestamp) {
+    /// Its record is to be fetched.
+    pub fn register_directory(&mut self, organization_id: Option<String>, number: i64, now: Timestamp) {
         if self.directory.row.is_none() {
+            self.mark(MarkTarget::Directory, number, now);
             let record = DirectoryRecord {
                 id: self.directory_id.clone(),
                 organization_id,
@@ -230,6 +232,10 @@ impl Entity<DirectoryRow> {
         };
         record.domains = record.domains.or_else(|| row.record.domains.take());
         record.external_key = record.external_key.or_else(|| row.record.external_key.take());
+        if row.record.state != "linked" && record.state == "linked" {
+            // What happened while it was off was not told (rule 3).
+            row.sync_status = SyncStatus::Never;
+        }
         row.record = record;
     }
 }

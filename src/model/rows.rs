@@ -1,9 +1,13 @@
 //! Rows of the mirror and what the engine remembers about them, without any trace of storage.
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::{DirectoryRecord, EventId, GroupRecord, HintKey, SyncStatus, UserRecord, UserState};
 use crate::clock::Timestamp;
+
+/// How long the API's replicas, and the clocks on both sides, may lag behind an event.
+const LAG_SECONDS: i64 = 60;
 
 /// A row of `directories`.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +111,13 @@ impl Memory {
     pub fn open_hint(&self) -> Option<&HintKey> {
         self.hint.as_ref().filter(|hint| !self.truth_is_newer_than(hint.at))
     }
+
+    /// The newest hint, if the last truth was asked for so soon after it that a replica may not have known it.
+    #[must_use]
+    pub fn recent_hint(&self) -> Option<&HintKey> {
+        let lag = TimeDelta::seconds(LAG_SECONDS);
+        self.hint.as_ref().filter(|hint| self.truth_at.is_none_or(|truth_at| truth_at < hint.at + lag))
+    }
 }
 
 impl EdgeMemory {
@@ -120,5 +131,12 @@ impl EdgeMemory {
     #[must_use]
     pub fn open_hint(&self) -> Option<&HintKey> {
         self.hint.as_ref().filter(|hint| !self.truth_is_newer_than(hint.at))
+    }
+
+    /// The newest hint, if the last truth was asked for so soon after it that a replica may not have known it.
+    #[must_use]
+    pub fn recent_hint(&self) -> Option<&HintKey> {
+        let lag = TimeDelta::seconds(LAG_SECONDS);
+        self.hint.as_ref().filter(|hint| self.truth_at.is_none_or(|truth_at| truth_at < hint.at + lag))
     }
 }

@@ -40,10 +40,12 @@ impl Engine {
                 Err(error) => self.bury(&event.event_id, &error.to_string()).await?,
             }
         }
+        let mut failure = None;
         for (directory, decoded) in directories {
-            self.fold_directory(&directory, decoded).await?;
+            // One directory that cannot be folded, such as one that another worker took, stops no other.
+            failure = self.fold_directory(&directory, decoded).await.err().or(failure);
         }
-        Ok(Step::Ran)
+        failure.map_or(Ok(Step::Ran), Err)
     }
 
     /// Folds one directory's events together; if the data of one is refused, singly, so that it holds up no other.

@@ -9,6 +9,8 @@ mod worker;
 
 pub use worker::Worker;
 
+use std::sync::atomic::AtomicBool;
+
 use crate::clock::Clock;
 use crate::db::{Db, DbError, Lease};
 use crate::workos::{ApiError, WorkosClient};
@@ -23,6 +25,8 @@ pub struct Engine {
     pub clock: Clock,
     /// This process's fencing token.
     pub lease: Lease,
+    /// Set once a newer worker was found to have taken a directory over: from then on this process is not ready.
+    pub superseded: AtomicBool,
 }
 
 /// Why a step did not end. What it was about stays to be done.

@@ -41,6 +41,13 @@ impl Engine {
         }
     }
 
+    /// Whether a checkpoint still counts: a directory that has to be scanned anew begins at the beginning.
+    async fn scan_goes_on(&self, directory: &DirectoryId) -> Result<bool, DbError> {
+        let mut connection = self.db.read().await?;
+        let set = working_set::load(&mut connection, directory, &Touched::default()).await?;
+        Ok(set.directory.row.is_some_and(|row| row.sync_status != SyncStatus::Never))
+    }
+
     async fn is_known(&self, directory: &DirectoryId) -> Result<bool, DbError> {
         let mut connection = self.db.read().await?;
         let set = working_set::load(&mut connection, directory, &Touched::default()).await?;
@@ -51,7 +58,7 @@ impl Engine {
     pub(super) async fn scan_page(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
         let number = self.db.next_number(directory, self.lease).await?;
         let sent_at = self.clock.now();
-        let scan = self.db.scan(directory).await?;
+        let scan = if self.scan_goes_on(directory).await? { self.db.scan(directory).await? } else { None };
         let scan = scan.unwrap_or(Scan { phase: ScanPhase::Users, cursor: None, group: None, number });
         let page = match self.read_page(client, directory, scan.clone(), number, sent_at).await {
             Ok(page) => page,
@@ -134,6 +141,12 @@ impl Engine {
             progress::save_scan(connection, directory, None).await?;
             return Ok(transaction.commit().await?);
         }
+        let begins = read.number == page.context.number;
+        if !begins && set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
+            // It was linked or deleted anew while we read: the scan has to begin again.
+            progress::save_scan(connection, directory, None).await?;
+            return Ok(transaction.commit().await?);
+        }
         apply_page(&mut set, &page, members_of.as_ref());
         let finished = page.next.is_none();
         if finished {
@@ -155,6 +168,9 @@ impl Engine {
         let connection = transaction.connection();
         progress::lock(connection, directory, self.lease).await?;
         let mut set = working_set::load(connection, directory, &Touched::default()).await?;
+        if set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
+            progress::save_scan(connection, directory, None).await?;
+        }
         set_status(&mut set, status, now);
         working_set::save(connection, &set, now).await?;
         transaction.commit().await

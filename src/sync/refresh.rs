@@ -24,6 +24,8 @@ const WAVE: i64 = 16;
 const MAX_FAILURES: i32 = 12;
 /// A mark that cannot be decided, since the API's answers are in doubt, is looked at again after this long.
 const DOUBT_SECONDS: i64 = 60;
+/// A mark whose request failed is tried again after this long.
+const UNANSWERED_SECONDS: i64 = 2;
 const UNKNOWN_DIRECTORY: &str = "the API does not know this directory, though no event said that it was deleted: check \
      that WORKOS_API_KEY belongs to the environment that sends the webhooks; nothing was removed";
 
@@ -35,6 +37,8 @@ enum Fetched {
     List(Box<MembershipList>),
     /// The answer cannot be decoded.
     Failed(Vec<Mark>, String),
+    /// There was no answer.
+    Unanswered(Vec<Mark>),
 }
 
 /// A user's groups or a group's members, read to the end, with the edges that were known before.
@@ -61,7 +65,7 @@ impl Engine {
             self.refresh_directory(client, directory).await?;
             return Ok(Step::Ran);
         }
-        if self.needs_scan(directory).await? {
+        if self.needs_scan(directory, marks.is_empty()).await? {
             self.scan_page(client, directory).await?;
             return Ok(Step::Ran);
         }
@@ -92,7 +96,8 @@ impl Engine {
         let connection = transaction.connection();
         progress::lock(connection, directory, self.lease).await?;
         let mut set = working_set::load(connection, directory, &Touched::default()).await?;
-        let doubtful = answer.is_none() && !set.directory.is_gone();
+        let announced = set.directory.is_gone() || set.directory.memory.hint.as_ref().is_some_and(|hint| hint.removes);
+        let doubtful = answer.is_none() && !announced;
         if doubtful {
             put_off(&mut set, &MarkTarget::Directory, now + TimeDelta::seconds(DOUBT_SECONDS));
         } else {
@@ -105,13 +110,19 @@ impl Engine {
         if doubtful { Err(SyncError::Doubtful(UNKNOWN_DIRECTORY)) } else { Ok(()) }
     }
 
-    async fn needs_scan(&self, directory: &DirectoryId) -> Result<bool, SyncError> {
+    /// A scan that failed waits for the marks that are due, so that what stops it does not stop everything. A directory
+    /// whose own record was never fetched is not scanned: a wrong key would list nothing.
+    async fn needs_scan(&self, directory: &DirectoryId, nothing_else: bool) -> Result<bool, SyncError> {
         let mut connection = self.db.read().await?;
         let set = working_set::load(&mut connection, directory, &Touched::default()).await?;
-        Ok(set
-            .directory
-            .row
-            .is_some_and(|row| row.enabled && row.deleted_at.is_none() && row.sync_status != SyncStatus::Synced))
+        let fetched = set.directory.memory.truth_number > 0;
+        Ok(set.directory.row.is_some_and(|row| {
+            fetched
+                && row.enabled
+                && row.deleted_at.is_none()
+                && row.sync_status != SyncStatus::Synced
+                && (nothing_else || row.sync_status != SyncStatus::Failed)
+        }))
     }
 
     async fn refresh_wave(
@@ -122,23 +133,26 @@ impl Engine {
     ) -> Result<(), SyncError> {
         let number = self.db.next_number(directory, self.lease).await?;
         let sent_at = self.clock.now();
-        let fetches =
-            group_marks(marks).into_iter().map(|(target, marks)| self.fetch(client, directory, target, marks));
+        let fetches = group_marks(marks).into_iter().map(async |(target, marks)| {
+            let result = self.fetch(client, directory, target, marks.clone()).await;
+            result.map_err(|error| (marks, error))
+        });
         let (mut fetched, mut failure) = (Vec::new(), None);
         for result in join_all(fetches).await {
-            match result {
-                Ok(one) => fetched.push(one),
-                Err(error) => failure = Some(error),
-            }
+            fetched.push(result.unwrap_or_else(|(marks, error)| {
+                failure = Some(error);
+                Fetched::Unanswered(marks)
+            }));
         }
         let context = TruthContext { number, sent_at, now: self.clock.now() };
+        let fetched: Vec<&Fetched> = fetched.iter().collect();
         let unannounced = self.apply(directory, &fetched, &context, false).await?;
-        if unannounced {
+        if !unannounced.is_empty() {
             if client.directory(directory).await?.is_none() {
-                self.put_off_users_and_groups(directory, &fetched).await?;
+                self.put_off_users_and_groups(directory, &unannounced).await?;
                 return Err(SyncError::Doubtful(UNKNOWN_DIRECTORY));
             }
-            self.apply(directory, &fetched, &context, true).await?;
+            self.apply(directory, &unannounced, &context, true).await?;
         }
         failure.map_or(Ok(()), Err)
     }
@@ -186,24 +200,26 @@ impl Engine {
         }
     }
 
-    /// Applies a wave's answers in one transaction. Answers whether it left a 404 alone that no event announced.
-    async fn apply(
+    /// Applies a wave's answers in one transaction. Gives back the 404s that no event announced, which it left alone.
+    async fn apply<'a>(
         &self,
         directory: &DirectoryId,
-        fetched: &[Fetched],
+        fetched: &[&'a Fetched],
         context: &TruthContext,
         directory_exists: bool,
-    ) -> Result<bool, DbError> {
+    ) -> Result<Vec<&'a Fetched>, DbError> {
         let mut touched = Touched::default();
         fetched.iter().for_each(|one| touch(&mut touched, one));
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
         progress::lock(connection, directory, self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
-        let mut unannounced = false;
+        let mut unannounced = Vec::new();
         if !set.directory.is_gone() {
             for one in fetched {
-                unannounced |= !apply_one(&mut set, one, context, directory_exists);
+                if !apply_one(&mut set, one, context, directory_exists) {
+                    unannounced.push(*one);
+                }
             }
         }
         working_set::save(connection, &set, context.now).await?;
@@ -212,7 +228,7 @@ impl Engine {
         Ok(unannounced)
     }
 
-    async fn put_off_users_and_groups(&self, directory: &DirectoryId, fetched: &[Fetched]) -> Result<(), DbError> {
+    async fn put_off_users_and_groups(&self, directory: &DirectoryId, fetched: &[&Fetched]) -> Result<(), DbError> {
         let now = self.clock.now();
         let mut touched = Touched::default();
         fetched.iter().for_each(|one| touch(&mut touched, one));
@@ -287,10 +303,12 @@ fn touch(touched: &mut Touched, fetched: &Fetched) {
         Fetched::Group(id, _) => drop(touched.groups.insert(id.clone())),
         Fetched::List(list) => {
             list.known.iter().for_each(|(group, user)| touched.add_edge(group.clone(), user.clone()));
-            listed_edges(list).into_iter().for_each(|(group, user)| touched.add_edge(group, user));
+            listed_edges(list, None).into_iter().for_each(|(group, user)| touched.add_edge(group, user));
             list.marks.iter().for_each(|mark| touch_target(touched, &mark.target));
         }
-        Fetched::Failed(marks, _) => marks.iter().for_each(|mark| touch_target(touched, &mark.target)),
+        Fetched::Failed(marks, _) | Fetched::Unanswered(marks) => {
+            marks.iter().for_each(|mark| touch_target(touched, &mark.target));
+        }
     }
 }
 
@@ -303,10 +321,18 @@ fn touch_target(touched: &mut Touched, target: &MarkTarget) {
     }
 }
 
-fn listed_edges(list: &MembershipList) -> BTreeSet<EdgeKey> {
+/// The edges of a list, or only those whose records belong to `directory`.
+fn listed_edges(list: &MembershipList, directory: Option<&DirectoryId>) -> BTreeSet<EdgeKey> {
+    let ours = |of: &DirectoryId| directory.is_none_or(|directory| directory == of);
     match &list.owner {
-        MarkTarget::UserGroups(user) => list.groups.iter().map(|group| (group.id.clone(), user.clone())).collect(),
-        MarkTarget::GroupMembers(group) => list.users.iter().map(|user| (group.clone(), user.id.clone())).collect(),
+        MarkTarget::UserGroups(user) => {
+            let groups = list.groups.iter().filter(|group| ours(&group.directory_id));
+            groups.map(|group| (group.id.clone(), user.clone())).collect()
+        }
+        MarkTarget::GroupMembers(group) => {
+            let users = list.users.iter().filter(|user| ours(&user.directory_id));
+            users.map(|user| (group.clone(), user.id.clone())).collect()
+        }
         _ => BTreeSet::new(),
     }
 }
@@ -315,22 +341,41 @@ fn listed_edges(list: &MembershipList) -> BTreeSet<EdgeKey> {
 fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthContext, directory_exists: bool) -> bool {
     match fetched {
         Fetched::User(id, answer) => {
-            let announced = set.users.get(id).is_none_or(|user| user.row.is_none() || user.is_gone());
+            let announced = set.users.get(id).is_some_and(|user| user.foreign || user.is_gone());
             if answer.is_none() && !announced && !directory_exists {
                 return false;
+            }
+            if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
+                // An event named the wrong directory: the record is its own directory's business.
+                set.clear_mark(&MarkTarget::User(id.clone()), at.number);
+                return true;
             }
             let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));
             mirror::user_truth(set, id, answer, at);
         }
         Fetched::Group(id, answer) => {
-            let announced = set.groups.get(id).is_none_or(|group| group.row.is_none() || group.is_gone());
+            let announced = set.groups.get(id).is_some_and(|group| group.foreign || group.is_gone());
             if answer.is_none() && !announced && !directory_exists {
                 return false;
+            }
+            if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
+                // An event named the wrong directory: the record is its own directory's business.
+                set.clear_mark(&MarkTarget::Group(id.clone()), at.number);
+                return true;
             }
             let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));
             mirror::group_truth(set, id, answer, at);
         }
         Fetched::List(list) => apply_list(set, list, at),
+        Fetched::Unanswered(marks) => {
+            // Put off, so that one request that always fails does not stop the others; a newer mark is not touched.
+            let due_at = at.now + TimeDelta::seconds(UNANSWERED_SECONDS);
+            for mark in marks {
+                if !set.is_marked_after(&mark.target, mark.version) {
+                    put_off(set, &mark.target, due_at);
+                }
+            }
+        }
         Fetched::Failed(marks, reason) => {
             for mark in marks {
                 let failures = mark.failures.saturating_add(1).min(MAX_FAILURES);
@@ -364,7 +409,7 @@ fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
     {
         mirror::group_truth(set, &group.id.clone(), Answer::Is(group), at);
     }
-    let listed = listed_edges(list);
+    let listed = listed_edges(list, Some(&set.directory_id));
     for key in &listed {
         mirror::edge_truth(set, key, true, at);
     }

@@ -1,19 +1,24 @@
 //! The worker: runs fold and refresh until it is told to stop.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
-use super::{Engine, Step, SyncError};
+use super::{Engine, Step};
+use crate::db::DbError;
 use crate::model::DirectoryId;
 
 /// Directories that are refreshed at the same time.
 const DIRECTORIES_AT_ONCE: usize = 8;
+/// What one directory may do before others have their turn.
+const STEPS_IN_A_TURN: usize = 64;
 /// How long a loop rests when nothing wakes it: the fallback, not the mechanism.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_millis(250);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// The longest wait after a failure while other requests succeed, and while none do.
 const LONGEST_BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
@@ -78,6 +83,9 @@ async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Noti
             Ok(Step::Idle) => REST,
             Err(error) => {
                 tracing::error!(%error, "events cannot be folded; they stay in the inbox");
+                if matches!(error, DbError::LeaseLost(_)) {
+                    engine.superseded.store(true, Ordering::Relaxed);
+                }
                 backoff.next(LONGEST_BACKOFF[0])
             }
         };
@@ -90,7 +98,8 @@ async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Noti
 }
 
 async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch::Receiver<bool>) {
-    let mut tasks: JoinSet<DirectoryId> = JoinSet::new();
+    let mut tasks: JoinSet<(DirectoryId, bool)> = JoinSet::new();
+    let mut failing: HashMap<DirectoryId, (Backoff, Instant)> = HashMap::new();
     let mut running: HashSet<DirectoryId> = HashSet::new();
     let discovery = tokio::spawn(discover(Arc::clone(&engine), Arc::clone(&folded)));
     while !*stop.borrow() {
@@ -98,8 +107,10 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
             match engine.db.directories_to_refresh(engine.clock.now()).await {
                 Ok(due) => {
                     for directory in due {
-                        if running.len() < DIRECTORIES_AT_ONCE && running.insert(directory.clone()) {
-                            tasks.spawn(refresh_directory(Arc::clone(&engine), directory));
+                        let waits = failing.get(&directory).is_some_and(|(_, until)| *until > Instant::now());
+                        if !waits && running.len() < DIRECTORIES_AT_ONCE && running.insert(directory.clone()) {
+                            let failed = failing.contains_key(&directory);
+                            tasks.spawn(refresh_directory(Arc::clone(&engine), directory, failed));
                         }
                     }
                 }
@@ -111,7 +122,15 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
             () = tokio::time::sleep(REST) => {}
             _ = stop.changed() => {}
             Some(done) = tasks.join_next() => match done {
-                Ok(directory) => drop(running.remove(&directory)),
+                Ok((directory, failed)) => {
+                    running.remove(&directory);
+                    if failed {
+                        let (backoff, until) = failing.entry(directory).or_insert((Backoff(FIRST_BACKOFF), Instant::now()));
+                        *until = Instant::now() + backoff.next(longest_backoff(&engine));
+                    } else {
+                        failing.remove(&directory);
+                    }
+                }
                 // A task that panicked does not say whose it was: the others are let go as well and start again.
                 Err(error) => {
                     tracing::error!(%error, "a refresh broke down");
@@ -125,31 +144,29 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
     tasks.shutdown().await;
 }
 
-/// Works until nothing is due for the directory.
-async fn refresh_directory(engine: Arc<Engine>, directory: DirectoryId) -> DirectoryId {
-    let mut backoff = Backoff(FIRST_BACKOFF);
-    let mut failing = false;
-    loop {
+/// Works until nothing is due for the directory, a request fails, or others have waited long enough. Answers whether it
+/// failed: it is the caller who waits, so that a directory that fails keeps no other from its turn.
+async fn refresh_directory(
+    engine: Arc<Engine>,
+    directory: DirectoryId,
+    mut failed_before: bool,
+) -> (DirectoryId, bool) {
+    for _ in 0..STEPS_IN_A_TURN {
         match engine.refresh_step(&directory).await {
-            Ok(step) => {
-                backoff.reset();
-                if std::mem::take(&mut failing) {
+            Ok(Step::Idle) => break,
+            Ok(Step::Ran) => {
+                if std::mem::take(&mut failed_before) {
                     note(&engine, &directory, None).await;
-                }
-                if step == Step::Idle {
-                    return directory;
                 }
             }
             Err(error) => {
                 tracing::warn!(directory_id = %directory, %error, "the directory cannot be refreshed; tried again");
-                if !std::mem::replace(&mut failing, true) || matches!(error, SyncError::Doubtful(_)) {
-                    note(&engine, &directory, Some(&error.to_string())).await;
-                }
-                let wait = backoff.next(longest_backoff(&engine));
-                tokio::time::sleep(wait).await;
+                note(&engine, &directory, Some(&error.to_string())).await;
+                return (directory, true);
             }
         }
     }
+    (directory, false)
 }
 
 async fn note(engine: &Engine, directory: &DirectoryId, error: Option<&str>) {

@@ -82,7 +82,7 @@ fn acknowledged(scene: &Scene) -> BTreeSet<String> {
 fn change(scene: &Scene, directory: &str, groups: &[String], users: &mut Vec<String>, number: usize) -> bool {
     let emulator = &scene.emulator;
     let pick = |salt: usize, length: usize| (number * 7919 + salt * 104_729) % length;
-    if users.len() < 20 || number % 5 == 0 {
+    if users.len() < 20 || number.is_multiple_of(5) {
         users.push(emulator.create_user(directory, NewUser::named("Ada", &number.to_string(), "a.example")).unwrap());
         return true;
     }

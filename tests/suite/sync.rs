@@ -150,6 +150,9 @@ async fn without_a_key_snapshots_are_shown(engine: Engine) {
     scene.start_service().await;
     scene.emulator.register_endpoint(&scene.webhook(), crate::support::SECRET);
     let company = found(&scene, "Acme", 6);
+    assert!(scene.emulator.wait_for_deliveries(PATIENCE).await);
+    let folded = async || scene.service().db().backlog().await.unwrap().pending == 0;
+    assert!(wait_until(PATIENCE, folded).await);
     scene.emulator.deactivate_user(&company.users[0], Deactivation::DeletedKept).unwrap();
     assert!(scene.emulator.wait_for_deliveries(PATIENCE).await);
     let db = scene.service().db();
