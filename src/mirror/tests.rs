@@ -216,3 +216,72 @@ proptest! {
         prop_assert_eq!(play(&sorted), play(&rotated));
     }
 }
+
+#[test]
+fn a_snapshot_of_the_time_before_a_404_brings_nobody_back() {
+    let mut set = empty();
+    set.register_directory(None, 1, at(0));
+    fold_at(&mut set, &hint(5, Change::UserUpdated(user_id(1), None)), 2, 6);
+    for number in 3..7 {
+        user_truth(&mut set, &user_id(1), Answer::Gone, &truth(number, 100));
+    }
+    assert_eq!(set.users[&user_id(1)].memory.truth_number, 6, "accepted in the end");
+    let added = Change::MemberAdded {
+        group: group_id(1),
+        user: user_id(1),
+        group_snapshot: Some(Box::new(group(1, 5))),
+        user_snapshot: Some(Box::new(user(1, "active", 5))),
+    };
+    fold_at(&mut set, &hint(50, added), 7, 110);
+    assert_eq!(state_of(&set, 1), None);
+    assert!(!set.edges[&(group_id(1), user_id(1))].memory.present);
+    assert!(set.marks.contains_key(&MarkTarget::User(user_id(1))));
+}
+
+#[test]
+fn a_404_right_after_a_creation_is_asked_again() {
+    let mut set = empty();
+    fold_at(&mut set, &hint(5, Change::UserCreated(user_id(1), None)), 2, 6);
+    let verdict = user_truth(&mut set, &user_id(1), Answer::Gone, &truth(3, 6));
+    assert_eq!(verdict, Verdict::Contradicted, "a replica may not know the user yet");
+}
+
+#[test]
+fn a_removal_that_arrives_after_a_stale_answer_is_not_refuted_by_another() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(2, 21));
+    fold_at(&mut set, &deleted(1, 20), 3, 22);
+    let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(4, 22));
+    assert_eq!(verdict, Verdict::Contradicted);
+    let verdict = user_truth(&mut set, &user_id(1), Answer::Gone, &truth(5, 23));
+    assert_eq!(verdict, Verdict::Accepted);
+    assert_eq!(state_of(&set, 1), Some(UserState::Inactive));
+}
+
+#[test]
+fn an_old_deletion_of_a_directory_is_remembered_until_the_api_denies_it() {
+    let mut set = empty();
+    set.register_directory(None, 1, at(0));
+    let record = set.directory.row.as_ref().unwrap().record.clone();
+    let record = crate::model::DirectoryRecord { updated_at: Some(at(1)), ..record };
+    directory_truth(&mut set, Answer::Is(record.clone()), &truth(2, 30));
+    fold_at(&mut set, &hint(20, Change::DirectoryDeleted), 3, 40);
+    assert!(set.directory.row.as_ref().unwrap().deleted_at.is_none(), "older than the truth: no more than a mark");
+    assert!(set.directory.memory.hint.as_ref().unwrap().removes, "a 404 that follows was announced");
+    assert_eq!(directory_truth(&mut set, Answer::Gone, &truth(4, 41)), Verdict::Accepted);
+    assert!(set.everything_goes);
+}
+
+#[test]
+fn a_directory_that_is_linked_again_is_scanned_again() {
+    let mut set = empty();
+    set.register_directory(None, 1, at(0));
+    let linked = set.directory.row.as_ref().unwrap().record.clone();
+    let unlinked = crate::model::DirectoryRecord { state: "unlinked".to_owned(), ..linked.clone() };
+    set.directory.set_directory(unlinked, at(1));
+    set.directory.row.as_mut().unwrap().sync_status = crate::model::SyncStatus::Synced;
+    let activated = Change::DirectoryChanged(Some(Box::new(linked)));
+    fold_at(&mut set, &hint(10, activated), 2, 11);
+    assert_eq!(set.directory.row.as_ref().unwrap().sync_status, crate::model::SyncStatus::Never);
+}
