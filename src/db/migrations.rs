@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use diesel::pg::Pg;
+use diesel::prelude::*;
 use diesel::sqlite::Sqlite;
-use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection};
+use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{DbError, postgres_tls, sqlite};
+use super::{Db, DbError, postgres_tls, sqlite, with_connection};
 use crate::config::PostgresConfig;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -30,6 +31,30 @@ pub async fn run_on_postgres(config: &PostgresConfig) -> Result<(), DbError> {
     migrated
 }
 
+diesel::table! {
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
+impl Db {
+    /// Whether the database has every migration of this binary; a newer binary's database has more.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database cannot be asked.
+    pub async fn migrations_are_current(&self) -> Result<bool, DbError> {
+        use diesel::migration::MigrationSource;
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| DbError::Migration(error.to_string());
+        let ours = MigrationSource::<Pg>::migrations(&POSTGRES).map_err(failed)?;
+        let mut connection = self.read().await?;
+        let run: Vec<String> = with_connection!(&mut connection, c => {
+            __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(c).await
+        })?;
+        // Both engines have the same versions.
+        Ok(ours.iter().all(|migration| run.contains(&migration.name().version().to_string())))
+    }
+}
+
 /// Creates the file and brings it up to date.
 pub async fn run_on_sqlite(path: &Path) -> Result<(), DbError> {
     let path = path.to_string_lossy().into_owned();
@@ -45,10 +70,10 @@ pub async fn run_on_sqlite(path: &Path) -> Result<(), DbError> {
 
 #[cfg(test)]
 mod tests {
+    use diesel::RunQueryDsl;
     use diesel::connection::SimpleConnection;
-    use diesel::prelude::*;
 
-    use super::*;
+    use super::{MigrationHarness, QueryDsl, SQLITE, Sqlite, run_on_sqlite, sqlite};
 
     const ROWS: &str = "
         INSERT INTO directories (directory_id, state, domains, sync_status, created_at, updated_at)

@@ -38,8 +38,12 @@ impl HealthState {
             (true, true) => Err("another process has taken over the work: restart this one, or stop it".to_owned()),
             (false, _) => Err("a worker has ended: restart the process".to_owned()),
         };
-        // The process does not get as far as serving before the migrations have run.
-        vec![("database", database), ("migrations", Ok(())), ("workers", worker)]
+        let migrations = match self.engine.db.migrations_are_current().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("migrations of this version are missing: restart to run them".to_owned()),
+            Err(_) => Err("the migrations cannot be read".to_owned()),
+        };
+        vec![("database", database), ("migrations", migrations), ("workers", worker)]
     }
 }
 

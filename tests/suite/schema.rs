@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::root;
+use crate::support::{Engine, Scene, connect, root, run};
 
 /// Table or view, its columns in order, and whether each may be null, read from the migrations.
 fn tables(engine: &str) -> BTreeMap<String, Vec<(String, bool)>> {
@@ -62,4 +62,28 @@ fn every_variable_is_documented_in_the_example() {
             example.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{name}=")));
         assert!(documented, ".env.example lacks {name}");
     }
+}
+
+#[test]
+fn on_postgresql_too_down_takes_back_what_up_made_even_with_rows() {
+    run(async {
+        let mut scene = Scene::set(Engine::Postgres).await;
+        scene.emulator.create_directory(workos_emulator::NewDirectory::named("Acme"));
+        scene.start_service().await;
+        scene.settle().await;
+        scene.service.take().unwrap().stop().await;
+        let client = connect(&scene.variables).await;
+        client.batch_execute("SET search_path TO directory_sync").await.unwrap();
+        let migrations = root().join("migrations/postgres");
+        let newest = std::fs::read_dir(migrations).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+        let objects = "SELECT count(*) FROM pg_class WHERE relnamespace = 'directory_sync'::regnamespace \
+                       AND relkind IN ('r', 'v') AND relname NOT LIKE '\\_\\_%'";
+        let before: i64 = client.query_one(objects, &[]).await.unwrap().get(0);
+        assert_eq!(before, 11, "ten tables and a view");
+        let script = |name| std::fs::read_to_string(newest.join(name)).unwrap();
+        client.batch_execute(&script("down.sql")).await.unwrap();
+        assert_eq!(client.query_one(objects, &[]).await.unwrap().get::<_, i64>(0), 0);
+        client.batch_execute(&script("up.sql")).await.unwrap();
+        scene.stop().await;
+    });
 }

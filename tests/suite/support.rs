@@ -265,6 +265,14 @@ fn has_user(name: &str) -> bool {
     Command::new("id").arg(name).output().is_ok_and(|output| output.status.success())
 }
 
+/// A client of a scene's PostgreSQL database.
+pub async fn connect(variables: &[(&'static str, String)]) -> tokio_postgres::Client {
+    let url = &variables.iter().find(|(name, _)| *name == "DATABASE_URL").unwrap().1;
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
 /// The project's folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
