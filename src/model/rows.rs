@@ -115,28 +115,18 @@ impl Memory {
     /// The newest hint, if the last truth was asked for so soon after it that a replica may not have known it.
     #[must_use]
     pub fn recent_hint(&self) -> Option<&HintKey> {
-        let lag = TimeDelta::seconds(LAG_SECONDS);
-        self.hint.as_ref().filter(|hint| self.truth_at.is_none_or(|truth_at| truth_at < hint.at + lag))
+        recent(self.hint.as_ref(), self.truth_at)
     }
 }
 
 impl EdgeMemory {
-    /// Whether `at` lies before the last truth was asked for: then truth has seen it.
-    #[must_use]
-    pub fn truth_is_newer_than(&self, at: Timestamp) -> bool {
-        self.truth_at.is_some_and(|truth_at| at < truth_at)
-    }
-
-    /// The newest hint, if no truth was asked for since.
-    #[must_use]
-    pub fn open_hint(&self) -> Option<&HintKey> {
-        self.hint.as_ref().filter(|hint| !self.truth_is_newer_than(hint.at))
-    }
-
-    /// The newest hint, if the last truth was asked for so soon after it that a replica may not have known it.
+    /// As [`Memory::recent_hint`].
     #[must_use]
     pub fn recent_hint(&self) -> Option<&HintKey> {
-        let lag = TimeDelta::seconds(LAG_SECONDS);
-        self.hint.as_ref().filter(|hint| self.truth_at.is_none_or(|truth_at| truth_at < hint.at + lag))
+        recent(self.hint.as_ref(), self.truth_at)
     }
+}
+
+fn recent(hint: Option<&HintKey>, truth_at: Option<Timestamp>) -> Option<&HintKey> {
+    hint.filter(|hint| truth_at.is_none_or(|truth_at| truth_at < hint.at + TimeDelta::seconds(LAG_SECONDS)))
 }

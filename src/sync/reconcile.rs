@@ -3,8 +3,8 @@
 use super::{Engine, SyncError};
 use crate::clock::Timestamp;
 use crate::db::{DbError, Scan, ScanPhase, progress, working_set};
-use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
-use crate::model::{DirectoryId, GroupRecord, MarkTarget, SyncStatus, UserRecord};
+use crate::mirror::{self, Answer, Entity, Touched, TruthContext, WorkingSet};
+use crate::model::{DirectoryId, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord};
 use crate::workos::{ApiError, ListFilter, WorkosClient};
 
 /// One page, and how far the scan is once it is written.
@@ -26,7 +26,7 @@ impl Engine {
         loop {
             let page = client.directories(cursor.as_deref()).await?;
             for record in page.records {
-                let known = self.is_known(&record.id).await?;
+                let known = self.look_at(&record.id).await?.row.is_some();
                 if known || record.state == "linked" {
                     let id = record.id.clone();
                     let number = self.db.next_number(&id, self.lease).await?;
@@ -41,24 +41,19 @@ impl Engine {
         }
     }
 
-    /// Whether a checkpoint still counts: a directory that has to be scanned anew begins at the beginning.
-    async fn scan_goes_on(&self, directory: &DirectoryId) -> Result<bool, DbError> {
+    /// What is known of a directory at this moment, outside any lock.
+    pub(super) async fn look_at(&self, directory: &DirectoryId) -> Result<Entity<DirectoryRow>, DbError> {
         let mut connection = self.db.read().await?;
-        let set = working_set::load(&mut connection, directory, &Touched::default()).await?;
-        Ok(set.directory.row.is_some_and(|row| row.sync_status != SyncStatus::Never))
-    }
-
-    async fn is_known(&self, directory: &DirectoryId) -> Result<bool, DbError> {
-        let mut connection = self.db.read().await?;
-        let set = working_set::load(&mut connection, directory, &Touched::default()).await?;
-        Ok(set.directory.row.is_some())
+        Ok(working_set::load(&mut connection, directory, &Touched::default()).await?.directory)
     }
 
     /// Reads and writes the next page of a directory's scan.
     pub(super) async fn scan_page(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
         let number = self.db.next_number(directory, self.lease).await?;
         let sent_at = self.clock.now();
-        let scan = if self.scan_goes_on(directory).await? { self.db.scan(directory).await? } else { None };
+        let anew = self.look_at(directory).await?.row.is_none_or(|row| row.sync_status == SyncStatus::Never);
+        // A directory that has to be scanned anew begins at the beginning, whatever checkpoint there is.
+        let scan = if anew { None } else { self.db.scan(directory).await? };
         let scan = scan.unwrap_or(Scan { phase: ScanPhase::Users, cursor: None, group: None, number });
         let page = match self.read_page(client, directory, scan.clone(), number, sent_at).await {
             Ok(page) => page,

@@ -113,10 +113,9 @@ impl Engine {
     /// A scan that failed waits for the marks that are due, so that what stops it does not stop everything. A directory
     /// whose own record was never fetched is not scanned: a wrong key would list nothing.
     async fn needs_scan(&self, directory: &DirectoryId, nothing_else: bool) -> Result<bool, SyncError> {
-        let mut connection = self.db.read().await?;
-        let set = working_set::load(&mut connection, directory, &Touched::default()).await?;
-        let fetched = set.directory.memory.truth_number > 0;
-        Ok(set.directory.row.is_some_and(|row| {
+        let known = self.look_at(directory).await?;
+        let fetched = known.memory.truth_number > 0;
+        Ok(known.row.is_some_and(|row| {
             fetched
                 && row.enabled
                 && row.deleted_at.is_none()
