@@ -145,6 +145,44 @@ async fn load_edges(connection: &mut DbConnection, set: &mut WorkingSet, touched
     Ok(())
 }
 
+/// The edges of these users and groups that hints announced and the mirror does not show.
+pub async fn announced_edges(
+    connection: &mut DbConnection,
+    directory: &DirectoryId,
+    touched: &Touched,
+) -> Result<Vec<EdgeKey>, DbError> {
+    let users: Vec<&str> = touched.users.iter().map(DirectoryUserId::as_str).collect();
+    let groups: Vec<&str> = touched.groups.iter().map(DirectoryGroupId::as_str).collect();
+    let announced = edge_memory::directory_id
+        .eq(directory.as_str())
+        .and(edge_memory::present.eq(false))
+        .and(edge_memory::hint_removes.eq(false))
+        .and(edge_memory::truth_number.eq(0));
+    let mut rows: Vec<EdgeMemoryRow> = Vec::new();
+    for chunk in users.chunks(IDS_PER_QUERY) {
+        rows.extend(with_connection!(connection, c => {
+            edge_memory::table
+                .filter(announced)
+                .filter(edge_memory::directory_user_id.eq_any(chunk))
+                .select(EdgeMemoryRow::as_select())
+                .load::<EdgeMemoryRow>(c)
+                .await
+        })?);
+    }
+    for chunk in groups.chunks(IDS_PER_QUERY) {
+        rows.extend(with_connection!(connection, c => {
+            edge_memory::table
+                .filter(announced)
+                .filter(edge_memory::directory_group_id.eq_any(chunk))
+                .select(EdgeMemoryRow::as_select())
+                .load::<EdgeMemoryRow>(c)
+                .await
+        })?);
+    }
+    let announced = rows.into_iter().map(EdgeMemoryRow::into_model).filter(|(_, memory)| memory.is_announced());
+    Ok(announced.map(|(key, _)| key).collect())
+}
+
 async fn load_marks(
     connection: &mut DbConnection,
     set: &mut WorkingSet,

@@ -60,7 +60,7 @@ impl Touched {
     /// Adds what a hint is about.
     pub fn add_hint(&mut self, hint: &Hint) {
         match &hint.change {
-            Change::UserCreated(id, _) | Change::UserUpdated(id, _) | Change::UserDeleted(id, _) => {
+            Change::UserCreated(id, _) | Change::UserUpdated(id, _) | Change::UserDeleted(id) => {
                 self.users.insert(id.clone());
             }
             Change::GroupCreated(id, _) | Change::GroupUpdated(id, _) | Change::GroupDeleted(id) => {
@@ -180,7 +180,13 @@ impl WorkingSet {
     /// Makes sure that the directory has a row, for the tables that refer to it. What is not known stays empty.
     /// Its record is to be fetched.
     pub fn register_directory(&mut self, organization_id: Option<String>, number: i64, now: Timestamp) {
-        if self.directory.row.is_none() {
+        if let Some(row) = &mut self.directory.row {
+            if row.record.organization_id.is_none() && organization_id.is_some() {
+                row.record.organization_id = organization_id;
+                self.directory.row_changed = true;
+            }
+        } else {
+            let was_deleted = self.directory.is_gone();
             self.mark(MarkTarget::Directory, number, now);
             let record = DirectoryRecord {
                 id: self.directory_id.clone(),
@@ -194,6 +200,18 @@ impl WorkingSet {
                 updated_at: None,
             };
             self.directory.set_directory(record, now);
+            if was_deleted {
+                self.keep_directory_deleted(now);
+            }
+        }
+    }
+
+    /// Keeps a directory deleted whose record was shown anew.
+    pub fn keep_directory_deleted(&mut self, now: Timestamp) {
+        if let Some(row) = &mut self.directory.row {
+            row.deleted_at = row.deleted_at.or(Some(now));
+            row.record.state = "deleting".to_owned();
+            self.directory.row_changed = true;
         }
     }
 }

@@ -37,8 +37,8 @@ pub enum Change {
     UserCreated(DirectoryUserId, Option<Box<UserRecord>>),
     /// `dsync.user.updated`.
     UserUpdated(DirectoryUserId, Option<Box<UserRecord>>),
-    /// `dsync.user.deleted`: the record shows the user as it was, or as inactive.
-    UserDeleted(DirectoryUserId, Option<Box<UserRecord>>),
+    /// `dsync.user.deleted`.
+    UserDeleted(DirectoryUserId),
     /// `dsync.group.created`.
     GroupCreated(DirectoryGroupId, Option<Box<GroupRecord>>),
     /// `dsync.group.updated`.
@@ -73,7 +73,7 @@ impl Change {
     pub fn removes(&self) -> bool {
         matches!(
             self,
-            Self::DirectoryDeleted | Self::UserDeleted(..) | Self::GroupDeleted(_) | Self::MemberRemoved { .. }
+            Self::DirectoryDeleted | Self::UserDeleted(_) | Self::GroupDeleted(_) | Self::MemberRemoved { .. }
         )
     }
 }

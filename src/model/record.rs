@@ -70,7 +70,7 @@ pub struct UserRecord {
     pub job_title: Option<String>,
     /// WorkOS's own word for the state.
     pub state: String,
-    /// The slug of `role`.
+    /// The slug of `role`, or of the first of `roles` where there is only that.
     pub role: Option<String>,
     /// Attributes mapped in WorkOS's dashboard; an object.
     pub custom_attributes: Value,
@@ -154,13 +154,19 @@ impl UserRecord {
             username: text(value, "username"),
             job_title: text(value, "job_title").or_else(|| text(&custom_attributes, "job_title")),
             state: text(value, "state").ok_or_else(|| missing("state"))?,
-            role: value.get("role").and_then(|role| text(role, "slug")),
+            role: role_slug(value),
             custom_attributes,
             raw_attributes: object(value, "raw_attributes"),
             created_at: instant(value, "created_at"),
             updated_at: instant(value, "updated_at").ok_or_else(|| missing("updated_at"))?,
         })
     }
+}
+
+/// The role, or where only a list of roles is told, the first of them.
+fn role_slug(user: &Value) -> Option<String> {
+    let first = || user.get("roles").and_then(Value::as_array).and_then(|roles| roles.first());
+    user.get("role").filter(|role| role.is_object()).or_else(first).and_then(|role| text(role, "slug"))
 }
 
 impl GroupRecord {

@@ -120,6 +120,12 @@ impl Memory {
 }
 
 impl EdgeMemory {
+    /// Whether it is absent only since nobody but the newest hint spoke of it.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        !self.present && self.truth_number == 0 && self.hint.as_ref().is_some_and(|hint| !hint.removes)
+    }
+
     /// As [`Memory::recent_hint`].
     #[must_use]
     pub fn recent_hint(&self) -> Option<&HintKey> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 
 use super::{Engine, Step};
+use crate::clock::Timestamp;
 use crate::db::{DbError, PendingEvent, inbox, progress, working_set};
 use crate::mirror::{self, FoldContext, Touched};
 use crate::model::{DirectoryId, EventId, EventStatus, Hint};
@@ -72,8 +73,16 @@ impl Engine {
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
         let number = progress::lock(connection, directory, self.lease).await?;
+        let verifies = self.client.is_some();
+        if !verifies {
+            for (group, user) in working_set::announced_edges(connection, directory, &touched).await? {
+                touched.add_edge(group, user);
+            }
+        }
         let mut set = working_set::load(connection, directory, &touched).await?;
-        let context = FoldContext { number, now, oldest: now - TimeDelta::days(RETENTION_DAYS) };
+        // Without an API nothing else will ever say what an old hint says.
+        let oldest = if verifies { now - TimeDelta::days(RETENTION_DAYS) } else { Timestamp::MIN_UTC };
+        let context = FoldContext { number, now, oldest, verifies };
         let mut ends: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
         for one in decoded {
             let outcome = mirror::fold(&mut set, &one.hint, &context);

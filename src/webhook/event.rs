@@ -135,7 +135,7 @@ fn parse_change(event_type: &str, data: &Value) -> Result<Change, EventError> {
         "dsync.deleted" => Change::DirectoryDeleted,
         "dsync.user.created" => Change::UserCreated(user_id(data)?, user_snapshot(data)),
         "dsync.user.updated" => Change::UserUpdated(user_id(data)?, user_snapshot(data)),
-        "dsync.user.deleted" => Change::UserDeleted(user_id(data)?, user_snapshot(data)),
+        "dsync.user.deleted" => Change::UserDeleted(user_id(data)?),
         "dsync.group.created" => Change::GroupCreated(group_id(data)?, group_snapshot(data)),
         "dsync.group.updated" => Change::GroupUpdated(group_id(data)?, group_snapshot(data)),
         "dsync.group.deleted" => Change::GroupDeleted(group_id(data)?),
@@ -213,7 +213,7 @@ mod tests {
         let group = DirectoryGroupId::from_stored("g".to_owned());
         for (event, change) in [
             ("dsync.user.created", Change::UserCreated(user.clone(), None)),
-            ("dsync.user.deleted", Change::UserDeleted(user.clone(), None)),
+            ("dsync.user.deleted", Change::UserDeleted(user.clone())),
             ("dsync.group.updated", Change::GroupUpdated(group.clone(), None)),
             ("dsync.group.user_removed", Change::MemberRemoved { group, user }),
         ] {

@@ -1,0 +1,58 @@
+//! Hints about the directory itself (rule 12).
+
+use super::super::truth::delete_directory;
+use super::{DELETED, FETCH, FoldContext, NEWER, OLD, Outcome, REMEMBERED, advances, applied, is_old, stamp};
+use crate::mirror::working_set::WorkingSet;
+use crate::model::{DirectoryRecord, Hint, HintKey, MarkTarget};
+
+pub(super) fn changed(
+    set: &mut WorkingSet,
+    hint: &Hint,
+    record: Option<&DirectoryRecord>,
+    at: &FoldContext,
+) -> Outcome {
+    set.mark(MarkTarget::Directory, at.number, at.now);
+    if is_old(set.directory.memory.truth_at, hint, at) {
+        return OLD;
+    }
+    let was_gone = set.directory.is_gone();
+    let newest = advances(&mut set.directory, &hint.key);
+    set.register_directory(None, at.number, at.now);
+    let mut shown = false;
+    if let Some(record) = record {
+        let stamp = record.updated_at.map(|updated_at| stamp(updated_at, &hint.key));
+        shown = stamp.as_ref().map_or(newest, |stamp| set.directory.takes(stamp));
+        if shown {
+            set.directory.set_directory(record.clone(), at.now);
+            set.directory.memory.snapshot = stamp.or(set.directory.memory.snapshot.take());
+            set.directory.memory_changed = true;
+        }
+    }
+    if was_gone {
+        // A deletion is final for its id unless a get answers 200.
+        set.keep_directory_deleted(at.now);
+        return applied("the directory was deleted: to be verified with the API");
+    }
+    if newest || shown { FETCH } else { NEWER }
+}
+
+pub(super) fn deleted(set: &mut WorkingSet, key: &HintKey, at: &FoldContext) -> Outcome {
+    let known = set.directory.row.as_ref().is_some_and(|row| row.deleted_at.is_none());
+    if set.directory.memory.truth_is_newer_than(key.at) || key.at < at.oldest {
+        if known {
+            advances(&mut set.directory, key);
+            set.mark(MarkTarget::Directory, at.number, at.now);
+            return OLD;
+        }
+        return DELETED;
+    }
+    if !advances(&mut set.directory, key) && at.verifies {
+        return NEWER;
+    }
+    if !known {
+        return REMEMBERED;
+    }
+    delete_directory(set, at.now);
+    set.mark(MarkTarget::Directory, at.number, at.now);
+    applied("the directory is deleted: its users are deactivated, its groups tombstoned")
+}
