@@ -18,7 +18,7 @@ export async function receiver() {
   return { url: `http://127.0.0.1:${server.address().port}/`, arrivals, close: () => server.close() };
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer();
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
   const { port } = server.address();
