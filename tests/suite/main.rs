@@ -5,6 +5,7 @@ mod crash;
 mod fixtures;
 mod outage;
 mod process;
+mod replay;
 mod schema;
 mod support;
 mod sync;
