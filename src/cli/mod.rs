@@ -23,7 +23,7 @@ enum Command {
     Serve,
     /// Play a company's week against a built-in WorkOS emulator, with no account and no set-up
     Demo(demo::DemoArguments),
-    /// Sign recorded events afresh and post them to a running server
+    // Its documentation is that of its arguments.
     Replay(replay::ReplayArguments),
 }
 
