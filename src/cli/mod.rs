@@ -2,6 +2,7 @@
 
 pub mod compare;
 mod demo;
+mod replay;
 mod serve;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ enum Command {
     Serve,
     /// Play a company's week against a built-in WorkOS emulator, with no account and no set-up
     Demo(demo::DemoArguments),
+    // Its documentation is that of its arguments.
+    Replay(replay::ReplayArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -39,6 +42,7 @@ pub fn run() -> ExitCode {
         match arguments.command {
             Command::Serve => serve::run().await,
             Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Replay(arguments) => replay::run(arguments).await,
         }
     })
 }

@@ -14,12 +14,9 @@ const BAD_CONFIGURATION: u8 = 2;
 const LOGS: &str = "directory_mirror=info,warn";
 
 pub(super) async fn run() -> ExitCode {
-    match dotenvy::dotenv() {
-        Err(error) if !error.not_found() => {
-            eprintln!(".env cannot be read: {}", describe(&error));
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
-        _ => {}
+    if let Err(error) = read_dotenv() {
+        eprintln!("{error}");
+        return ExitCode::from(BAD_CONFIGURATION);
     }
     let config = match Config::read(&|name| std::env::var(name).ok()) {
         Ok(config) => config,
@@ -48,6 +45,22 @@ pub(super) async fn run() -> ExitCode {
     tracing::info!("stopping");
     service.stop().await;
     ExitCode::SUCCESS
+}
+
+/// A file `.env` that is there and cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(".env cannot be read: {0}")]
+pub(super) struct DotenvError(String);
+
+/// Adds the variables of `.env`, in the working directory or above it, to the environment, which wins.
+///
+/// # Errors
+/// [`DotenvError`] if there is such a file, but it cannot be read.
+pub(super) fn read_dotenv() -> Result<(), DotenvError> {
+    match dotenvy::dotenv() {
+        Err(error) if !error.not_found() => Err(DotenvError(describe(&error))),
+        _ => Ok(()),
+    }
 }
 
 /// The parser's own message repeats the line, which may hold a secret.

@@ -2,8 +2,10 @@
 
 mod architecture;
 mod crash;
+mod fixtures;
 mod outage;
 mod process;
+mod replay;
 mod schema;
 mod support;
 mod sync;
