@@ -1,7 +1,7 @@
 //! Routes under `/emulator` to make changes by hand. They need no key, and no fault or limit concerns them.
 
+use actix_web::HttpResponse;
 use actix_web::web::{self, Bytes, Data, Json, Path, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -25,11 +25,6 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .route(member, web::put().to(add_member))
         .route(member, web::delete().to(remove_member));
     config.service(scope);
-}
-
-/// What any other path is answered with.
-pub(crate) async fn not_found() -> impl Responder {
-    HttpResponse::NotFound().json(json!({"message": "Not Found"}))
 }
 
 #[derive(Deserialize)]

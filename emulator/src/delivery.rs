@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::endpoints::{EndpointStatus, WebhookEndpoint};
 use crate::events::EmittedEvent;
 use crate::options::DeliveryOptions;
 use crate::signature::sign;
@@ -58,6 +59,8 @@ pub struct DeliveryRecord {
 struct Endpoint {
     url: Arc<str>,
     secret: Arc<str>,
+    /// The types to send; `None` is all.
+    events: Option<BTreeSet<String>>,
 }
 
 struct Delivery {
@@ -114,9 +117,23 @@ impl Deliveries {
         let mut queue = self.queue();
         queue.endpoints_made += 1;
         let id = EndpointId(queue.endpoints_made);
-        let endpoint = Endpoint { url: url.into(), secret: secret.into() };
+        let endpoint = Endpoint { url: url.into(), secret: secret.into(), events: None };
         queue.endpoints.insert(id, endpoint);
         id
+    }
+
+    /// Makes an endpoint what the API says of it; what is under way already is not called back.
+    pub(crate) fn configure(&self, id: EndpointId, endpoint: &WebhookEndpoint) {
+        let events = match endpoint.status {
+            EndpointStatus::Enabled => endpoint.events.iter().cloned().collect(),
+            EndpointStatus::Disabled => BTreeSet::new(),
+        };
+        let endpoint = Endpoint {
+            url: endpoint.endpoint_url.as_str().into(),
+            secret: endpoint.secret.as_str().into(),
+            events: Some(events),
+        };
+        self.queue().endpoints.insert(id, endpoint);
     }
 
     /// What is on its way to the endpoint is given up.
@@ -136,10 +153,12 @@ impl Deliveries {
         self.pending.send_modify(|pending| *pending -= given_up);
     }
 
-    /// Queues the event for every endpoint that is registered now.
+    /// Queues the event for every endpoint that is registered now and wants it.
     pub(crate) fn enqueue(&self, event: &EmittedEvent) {
         let mut queue = self.queue();
-        let endpoints: Vec<EndpointId> = queue.endpoints.keys().copied().collect();
+        let wants = |endpoint: &Endpoint| endpoint.events.as_ref().is_none_or(|events| events.contains(&event.event));
+        let wanting = queue.endpoints.iter().filter(|(_, endpoint)| wants(endpoint));
+        let endpoints: Vec<EndpointId> = wanting.map(|(id, _)| *id).collect();
         let now = Instant::now();
         for &endpoint in &endpoints {
             let number = queue.deliveries_made;

@@ -72,13 +72,8 @@ impl Emulator {
         let deliveries = Arc::new(Deliveries::new(options.delivery.clone())?);
         let shared = Arc::new(Shared::new(&options, deliveries.clone()));
         let data = Data::from(shared.clone());
-        let make_app = move || {
-            App::new()
-                .app_data(data.clone())
-                .configure(api::configure)
-                .configure(control::configure)
-                .default_service(actix_web::web::to(control::not_found))
-        };
+        let make_app =
+            move || App::new().app_data(data.clone()).configure(control::configure).configure(api::configure);
         let bind_error = |source| StartError::Bind { address: options.bind, source };
         let server =
             HttpServer::new(make_app).workers(WORKERS).disable_signals().bind(options.bind).map_err(bind_error)?;
@@ -110,12 +105,12 @@ impl Emulator {
 
     /// Sends every event from now on to `url`, signed with `secret`.
     pub fn register_endpoint(&self, url: &str, secret: &str) -> EndpointId {
-        self.shared().deliveries.register(url, secret)
+        self.shared().register_endpoint(url, secret)
     }
 
     /// Sends nothing more to the endpoint; what is pending for it is given up.
     pub fn remove_endpoint(&self, id: EndpointId) {
-        self.shared().deliveries.remove(id);
+        self.shared().remove_endpoint(id);
     }
 
     /// Makes the API misbehave for requests from now on; `/emulator/…` is spared.
@@ -230,7 +225,7 @@ impl Emulator {
 
     /// A copy of everything that the API could answer, all of one moment.
     pub fn truth(&self) -> Truth {
-        self.shared().read(super::world::World::truth)
+        self.shared().read(crate::World::truth)
     }
 
     /// Every event since the start or the last [`Emulator::forget_events`], in order.

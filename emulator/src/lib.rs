@@ -21,18 +21,28 @@
 
 #![warn(missing_docs)]
 
+mod answers;
 mod api;
+mod api_error;
 mod changes;
 mod control;
 mod delivery;
+mod directory_changes;
 mod emulator;
+mod endpoints;
+mod entries;
+mod event_log;
 mod events;
+mod events_api;
 mod ids;
 mod inputs;
 mod limits;
 mod options;
 mod paging;
+mod portal;
 mod records;
+mod request;
+mod routes;
 mod shared;
 mod signature;
 mod user_changes;
@@ -40,9 +50,12 @@ mod world;
 
 pub use delivery::{DeliveryOutcome, DeliveryRecord, EndpointId};
 pub use emulator::{Emulator, StartError};
+pub use endpoints::{DSYNC_EVENTS, EndpointChange, EndpointStatus, WebhookEndpoint};
 pub use events::EmittedEvent;
 pub use inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
-pub use options::{DeliveryOptions, Options};
+pub use options::{DeliveryOptions, Options, UnknownCursor};
 pub use records::{CustomAttributes, Directory, DirectoryMetadata, Email, Group, Role, Truth, User, UserCounts};
+pub use request::{ApiRequest, ApiResponse};
 pub use shared::ApiFault;
 pub use signature::sign;
+pub use world::World;

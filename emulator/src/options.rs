@@ -19,6 +19,15 @@ pub struct Options {
     pub seed: u64,
     /// Whether a single user is answered with its `groups`; environments made since May 2026 answer an empty array.
     pub embed_groups: bool,
+    /// Multiplies both limits, and divides the cooldown of `POST /directories/{id}/sync`; 0 switches all of them off.
+    pub limits_scale: f64,
+    /// What `GET /events` does about a cursor that it does not know.
+    pub unknown_cursor: UnknownCursor,
+    /// Whether the deletion of a directory announces every membership, user and group before the directory itself, as
+    /// older environments did. Production sends `dsync.deleted` and nothing else.
+    pub older_deletions: bool,
+    /// The secret that webhook endpoints get when they are made over the API; `None` makes one for each.
+    pub webhook_secret: Option<String>,
     /// Whether `/directory_users?group=` leaves out inactive users.
     pub omit_inactive_from_group_members: bool,
     /// How webhooks are sent.
@@ -32,12 +41,27 @@ impl Default for Options {
             api_key: "sk_test_emulator".to_owned(),
             requests_per_minute: 6000,
             directory_users_per_second: 4,
+            limits_scale: 1.0,
+            unknown_cursor: UnknownCursor::default(),
+            older_deletions: false,
+            webhook_secret: None,
             seed: 0,
             embed_groups: false,
             omit_inactive_from_group_members: false,
             delivery: DeliveryOptions::default(),
         }
     }
+}
+
+/// What `GET /events` does about an `after` or `before` that it does not know (any more).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCursor {
+    /// It answers the first page, as if there were no cursor; a consumer has to notice by itself.
+    #[default]
+    Restart,
+    /// It answers 422.
+    Refuse,
 }
 
 /// How webhooks are sent.

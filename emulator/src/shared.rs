@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::delivery::Deliveries;
+use crate::delivery::{Deliveries, EndpointId};
+use crate::endpoints::EndpointChange;
 use crate::events::EmittedEvent;
-use crate::limits::Limits;
 use crate::options::Options;
+use crate::request::{ApiRequest, ApiResponse};
+use crate::routes::Call;
 use crate::world::World;
 
 /// How the API misbehaves; requests under way keep what they met.
@@ -36,20 +38,18 @@ pub(crate) struct Counts {
 /// The settings that can change while the emulator runs.
 #[derive(Clone, Debug)]
 struct Settings {
-    api_key: String,
     fault: ApiFault,
     latency: Duration,
 }
 
 struct State {
     world: World,
-    log: Vec<EmittedEvent>,
+    /// The endpoints that deliveries know, by the API's ids.
+    endpoints: BTreeMap<String, EndpointId>,
+    endpoints_version: u64,
 }
 
 pub(crate) struct Shared {
-    pub(crate) embed_groups: bool,
-    pub(crate) omit_inactive_from_group_members: bool,
-    pub(crate) limits: Limits,
     pub(crate) deliveries: Arc<Deliveries>,
     state: Mutex<State>,
     settings: Mutex<Settings>,
@@ -59,30 +59,56 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(options: &Options, deliveries: Arc<Deliveries>) -> Self {
         Self {
-            embed_groups: options.embed_groups,
-            omit_inactive_from_group_members: options.omit_inactive_from_group_members,
-            limits: Limits::new(options.requests_per_minute, options.directory_users_per_second),
             deliveries,
-            state: Mutex::new(State { world: World::seeded(options.seed), log: Vec::new() }),
-            settings: Mutex::new(Settings {
-                api_key: options.api_key.clone(),
-                fault: ApiFault::None,
-                latency: Duration::ZERO,
-            }),
+            state: Mutex::new(State { world: World::new(options), endpoints: BTreeMap::new(), endpoints_version: 0 }),
+            settings: Mutex::new(Settings { fault: ApiFault::None, latency: Duration::ZERO }),
             counts: Mutex::default(),
         }
     }
 
     /// Runs one change and sends off what it emitted, as one step: events are queued in the order of their changes.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        self.change_state(|state| change(&mut state.world))
+    }
+
+    /// Answers a request of the API, at this moment.
+    pub(crate) fn answer(&self, request: &ApiRequest) -> ApiResponse {
+        self.change(|world| world.answer(request))
+    }
+
+    /// The path of a request with its placeholder and the directory that it is about; `None` for an unknown path.
+    pub(crate) fn subject(&self, request: &ApiRequest) -> Option<(&'static str, Option<String>)> {
+        let call = Call::read(request)?;
+        Some((call.template, self.read(|world| world.subject(&call).map(str::to_owned))))
+    }
+
+    /// Registers an endpoint for everything that is emitted.
+    pub(crate) fn register_endpoint(&self, url: &str, secret: &str) -> EndpointId {
+        let secret = Some(secret.to_owned());
+        let id = self.change(|world| world.add_webhook_endpoint(url, EndpointChange { secret, ..Default::default() }));
+        lock(&self.state).endpoints[&id]
+    }
+
+    pub(crate) fn remove_endpoint(&self, endpoint: EndpointId) {
+        self.change_state(|state| {
+            let found = state.endpoints.iter().find(|(_, known)| **known == endpoint);
+            if let Some((id, _)) = found {
+                // It is there: deliveries know no others.
+                let _ = state.world.remove_webhook_endpoint(id);
+            }
+        });
+    }
+
+    fn change_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.state);
         state.world.set_now(Utc::now());
-        let result = change(&mut state.world);
-        let events = state.world.take_events();
-        for event in &events {
+        let result = change(&mut state);
+        if state.endpoints_version != state.world.endpoints.version {
+            state.tell_endpoints(&self.deliveries);
+        }
+        for event in &state.world.take_events() {
             self.deliveries.enqueue(event);
         }
-        state.log.extend(events);
         result
     }
 
@@ -91,30 +117,29 @@ impl Shared {
     }
 
     pub(crate) fn events(&self) -> Vec<EmittedEvent> {
-        lock(&self.state).log.clone()
+        lock(&self.state).world.events()
     }
 
     pub(crate) fn redeliver(&self, event_id: &str) -> bool {
         let state = lock(&self.state);
-        let found = state.log.binary_search_by(|event| event.id.as_str().cmp(event_id));
-        match found {
-            Ok(index) => self.deliveries.enqueue(&state.log[index]),
-            Err(_) => return false,
+        let event = state.world.out.log.get(event_id);
+        if let Some(event) = event {
+            self.deliveries.enqueue(event);
         }
-        true
+        event.is_some()
     }
 
     pub(crate) fn forget_events(&self) {
-        lock(&self.state).log = Vec::new();
+        lock(&self.state).world.out.log.clear();
         self.deliveries.forget_finished();
     }
 
     pub(crate) fn api_key(&self) -> String {
-        lock(&self.settings).api_key.clone()
+        lock(&self.state).world.settings.api_key.clone()
     }
 
     pub(crate) fn set_api_key(&self, key: &str) {
-        lock(&self.settings).api_key = key.to_owned();
+        lock(&self.state).world.set_api_key(key);
     }
 
     pub(crate) fn fault(&self) -> ApiFault {
@@ -135,6 +160,26 @@ impl Shared {
 
     pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
         lock(&self.counts)
+    }
+}
+
+impl State {
+    /// Makes the endpoints that deliveries know those of the world.
+    fn tell_endpoints(&mut self, deliveries: &Deliveries) {
+        let Self { world, endpoints, endpoints_version } = self;
+        endpoints.retain(|id, known| {
+            let kept = world.endpoints.all().any(|endpoint| endpoint.id == *id);
+            if !kept {
+                deliveries.remove(*known);
+            }
+            kept
+        });
+        for endpoint in world.endpoints.all() {
+            let register = || deliveries.register(&endpoint.endpoint_url, &endpoint.secret);
+            let known = endpoints.entry(endpoint.id.clone()).or_insert_with(register);
+            deliveries.configure(*known, endpoint);
+        }
+        *endpoints_version = world.endpoints.version;
     }
 }
 
