@@ -10,12 +10,14 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use tokio::task::AbortHandle;
 
+use crate::bulk::{BulkChange, BulkResult, BulkSpec};
 use crate::delivery::{Deliveries, DeliveryRecord, EndpointId};
 use crate::events::EmittedEvent;
 use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
 use crate::options::Options;
 use crate::records::Truth;
 use crate::shared::{ApiFault, Shared};
+use crate::world::World;
 use crate::{api, control};
 
 /// Threads that answer requests.
@@ -111,6 +113,32 @@ impl Emulator {
     /// Sends nothing more to the endpoint; what is pending for it is given up.
     pub fn remove_endpoint(&self, id: EndpointId) {
         self.shared().remove_endpoint(id);
+    }
+
+    /// Runs any change of the [`World`] and sends off what it emits, as one step.
+    pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        self.shared().change(change)
+    }
+
+    /// Reads the [`World`]; nothing changes meanwhile.
+    pub fn read<T>(&self, read: impl FnOnce(&World) -> T) -> T {
+        self.shared().read(read)
+    }
+
+    /// Makes users, groups and memberships in bulk. Each emits its event, unless `silent`.
+    ///
+    /// # Errors
+    /// See [`World::bulk_create`].
+    pub fn bulk_create(&self, directory_id: &str, spec: BulkSpec) -> Result<BulkResult, WorldError> {
+        self.change(|world| world.bulk_create(directory_id, spec))
+    }
+
+    /// Changes a share of a directory's people and returns how many.
+    ///
+    /// # Errors
+    /// See [`World::bulk_change`].
+    pub fn bulk_change(&self, directory_id: &str, change: &BulkChange) -> Result<usize, WorldError> {
+        self.change(|world| world.bulk_change(directory_id, change))
     }
 
     /// Makes the API misbehave for requests from now on; `/emulator/…` is spared.
@@ -225,7 +253,7 @@ impl Emulator {
 
     /// A copy of everything that the API could answer, all of one moment.
     pub fn truth(&self) -> Truth {
-        self.shared().read(crate::World::truth)
+        self.shared().read(World::truth)
     }
 
     /// Every event since the start or the last [`Emulator::forget_events`], in order.

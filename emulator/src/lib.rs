@@ -24,8 +24,10 @@
 mod answers;
 mod api;
 mod api_error;
+mod bulk;
 mod changes;
 mod control;
+mod control_world;
 mod delivery;
 mod directory_changes;
 mod emulator;
@@ -39,6 +41,7 @@ mod inputs;
 mod limits;
 mod options;
 mod paging;
+mod people;
 mod portal;
 mod records;
 mod request;
@@ -48,6 +51,7 @@ mod signature;
 mod user_changes;
 mod world;
 
+pub use bulk::{Amount, BulkAction, BulkChange, BulkResult, BulkSpec, Edge};
 pub use delivery::{DeliveryOutcome, DeliveryRecord, EndpointId};
 pub use emulator::{Emulator, StartError};
 pub use endpoints::{DSYNC_EVENTS, EndpointChange, EndpointStatus, WebhookEndpoint};

@@ -23,8 +23,9 @@ pub struct Options {
     pub limits_scale: f64,
     /// What `GET /events` does about a cursor that it does not know.
     pub unknown_cursor: UnknownCursor,
-    /// Whether the deletion of a directory announces every membership, user and group before the directory itself, as
-    /// older environments did. Production sends `dsync.deleted` and nothing else.
+    /// Whether deletions go as in older environments: the deletion of a directory announces every membership, user and
+    /// group before the directory itself, where production sends `dsync.deleted` and nothing else; and the control route
+    /// deactivates people by `dsync.user.updated`, unless it is told how.
     pub older_deletions: bool,
     /// The secret that webhook endpoints get when they are made over the API; `None` makes one for each.
     pub webhook_secret: Option<String>,

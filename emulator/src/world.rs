@@ -12,6 +12,7 @@ use crate::endpoints::WebhookEndpoints;
 use crate::entries::{DirectoryEntry, GroupEntry, Id, UserEntry, Words};
 use crate::events::{EmittedEvent, Outbox, TokenData};
 use crate::ids::Ids;
+use crate::inputs::Deactivation;
 use crate::limits::Limits;
 use crate::options::{Options, UnknownCursor};
 use crate::paging::{Page, PageQuery, page};
@@ -106,9 +107,14 @@ impl World {
         self.settings.api_key = key.to_owned();
     }
 
-    /// Whether the deletion of a directory announces everything in it first; see [`Options::older_deletions`].
+    /// Whether deletions go as in older environments; see [`Options::older_deletions`].
     pub fn set_older_deletions(&mut self, older: bool) {
         self.settings.older_deletions = older;
+    }
+
+    /// How this environment tells of a deactivation, if nothing else is asked for.
+    pub fn default_deactivation(&self) -> Deactivation {
+        if self.settings.older_deletions { Deactivation::UpdatedInactive } else { Deactivation::DeletedGone }
     }
 
     /// Sets the time of the changes to come; an earlier time than before has no effect.
@@ -224,7 +230,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
+    use crate::inputs::{NewDirectory, NewUser, UserChange, WorldError};
 
     fn new_world() -> World {
         World::new(&Options { seed: 1, ..Options::default() })
