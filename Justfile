@@ -17,3 +17,7 @@ fmt:
 # A company's week against the built-in emulator; `just demo --keep-running` leaves both up.
 demo *arguments:
     cargo run -- demo {{arguments}}
+
+# Emulator, fixtures and verifier against WorkOS's own code: `just contracts`, `just contracts schema`, `just contracts node`.
+contracts *which:
+    ./scripts/contracts {{which}}

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod crash;
+mod fixtures;
 mod outage;
 mod process;
 mod schema;

@@ -102,9 +102,13 @@ impl Scene {
     }
 
     pub async fn start_service(&mut self) {
+        self.start_service_with(Clock::system()).await;
+    }
+
+    pub async fn start_service_with(&mut self, clock: Clock) {
         let find = |name: &str| self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
         let config = Config::read(&find).unwrap();
-        self.service = Some(Service::start(&config, Clock::system()).await.unwrap());
+        self.service = Some(Service::start(&config, clock).await.unwrap());
     }
 
     pub fn service(&self) -> &Service {

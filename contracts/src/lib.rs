@@ -1,0 +1,1 @@
+//! Nothing but tests: WorkOS's own code against the emulator and the service. Run `./scripts/contracts`.
