@@ -136,8 +136,9 @@ async fn serve(shared: &Shared, request: &HttpRequest, route: Route) -> HttpResp
     let call = Call::read(request, route);
     let directory_id = shared.read(|world| call.directory_id(world).map(str::to_owned));
     shared.counts().count(route.template(), directory_id.as_deref());
-    let response = match shared.fault() {
-        ApiFault::None => answer(shared, &call, directory_id.as_deref()),
+    let plan = shared.plan_request();
+    let response = match plan.fault {
+        ApiFault::None => answer(shared, &call, directory_id.as_deref(), plan.lag),
         ApiFault::Status(code) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let message = status.canonical_reason().unwrap_or("Unknown");
@@ -147,25 +148,29 @@ async fn serve(shared: &Shared, request: &HttpRequest, route: Route) -> HttpResp
             .content_type("text/html; charset=utf-8")
             .body("<!doctype html><title>404 Not Found</title><h1>Not Found</h1>"),
         ApiFault::Hang => std::future::pending().await,
+        ApiFault::RateLimited => limited(shared, Duration::from_secs(1), directory_id.as_deref()),
     };
-    let latency = shared.latency();
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
+    shared.counts().count_answer(route.template(), response.status().as_u16());
+    if !plan.latency.is_zero() {
+        tokio::time::sleep(plan.latency).await;
     }
     response
 }
 
-fn answer(shared: &Shared, call: &Call, directory_id: Option<&str>) -> HttpResponse {
-    let answered = admit(shared, call, directory_id).and_then(|()| shared.read(|world| respond(shared, call, world)));
+/// The answer as of `lag` ago.
+fn answer(shared: &Shared, call: &Call, directory_id: Option<&str>, lag: Duration) -> HttpResponse {
+    let answered =
+        admit(shared, call, directory_id).and_then(|()| shared.read_past(lag, |world| respond(shared, call, world)));
     match answered {
         Ok(body) => HttpResponse::Ok().content_type("application/json; charset=utf-8").body(body),
-        Err(error) => {
-            if matches!(error, ApiError::Limited(_)) {
-                shared.counts().count("429", directory_id);
-            }
-            error.respond()
-        }
+        Err(ApiError::Limited(wait)) => limited(shared, wait, directory_id),
+        Err(error) => error.respond(),
     }
+}
+
+fn limited(shared: &Shared, wait: Duration, directory_id: Option<&str>) -> HttpResponse {
+    shared.counts().count("429", directory_id);
+    ApiError::Limited(wait).respond()
 }
 
 fn admit(shared: &Shared, call: &Call, directory_id: Option<&str>) -> Result<(), ApiError> {

@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::control_chaos;
 use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
 use crate::shared::Shared;
 use crate::world::World;
@@ -12,7 +13,7 @@ use crate::world::World;
 pub(crate) fn configure(config: &mut ServiceConfig) {
     let member = "/groups/{id}/members/{user}";
     let scope = web::scope("/emulator")
-        .route("/deliveries", web::get().to(deliveries))
+        .configure(control_chaos::configure)
         .route("/directories", web::post().to(create_directory))
         .route("/directories/{id}", web::delete().to(delete_directory))
         .route("/directories/{id}/users", web::post().to(create_user))
@@ -48,10 +49,6 @@ fn changed<T: Serialize>(shared: &Shared, change: impl FnOnce(&mut World) -> Res
         Ok(result) => HttpResponse::Ok().json(json!({"result": result})),
         Err(error) => HttpResponse::NotFound().json(json!({"message": error.to_string()})),
     }
-}
-
-async fn deliveries(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(shared.deliveries.records())
 }
 
 async fn create_directory(shared: Data<Shared>, new: Json<NewDirectory>) -> HttpResponse {

@@ -22,23 +22,35 @@
 #![warn(missing_docs)]
 
 mod api;
+mod api_chaos;
 mod changes;
+mod chaos;
 mod control;
+mod control_chaos;
 mod delivery;
 mod emulator;
+mod emulator_chaos;
 mod events;
+mod history;
 mod ids;
 mod inputs;
 mod limits;
 mod options;
 mod paging;
+mod random;
 mod records;
+mod sending;
 mod shared;
 mod signature;
+mod span;
 mod user_changes;
+mod webhook_chaos;
+mod webhook_planner;
 mod world;
 
-pub use delivery::{DeliveryOutcome, DeliveryRecord, EndpointId};
+pub use api_chaos::{ApiChaos, ApiPlan};
+pub use chaos::ChaosError;
+pub use delivery::{DeliveryFilter, DeliveryOutcome, DeliveryRecord, EndpointId};
 pub use emulator::{Emulator, StartError};
 pub use events::EmittedEvent;
 pub use inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
@@ -46,3 +58,5 @@ pub use options::{DeliveryOptions, Options};
 pub use records::{CustomAttributes, Directory, DirectoryMetadata, Email, Group, Role, Truth, User, UserCounts};
 pub use shared::ApiFault;
 pub use signature::sign;
+pub use span::{DurationRange, DurationRangeError};
+pub use webhook_chaos::{DeliveryKind, PlannedDelivery, SignaturePlan, WebhookChaos};

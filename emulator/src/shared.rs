@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
+use crate::api_chaos::{ApiChaos, ApiPlan};
+use crate::chaos::ApiPlanner;
 use crate::delivery::Deliveries;
 use crate::events::EmittedEvent;
 use crate::limits::Limits;
@@ -13,7 +16,8 @@ use crate::options::Options;
 use crate::world::World;
 
 /// How the API misbehaves; requests under way keep what they met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ApiFault {
     /// It does not.
     #[default]
@@ -24,13 +28,17 @@ pub enum ApiFault {
     HtmlNotFound,
     /// No request is ever answered.
     Hang,
+    /// Every request is answered 429 with `Retry-After: 1`, in WorkOS's words.
+    RateLimited,
 }
 
 /// Which path is counted how often.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Counts {
     pub(crate) by_path: BTreeMap<String, u64>,
     pub(crate) by_directory: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Answers by path and status; what was never answered is not in here.
+    pub(crate) by_status: BTreeMap<String, BTreeMap<u16, u64>>,
 }
 
 /// The settings that can change while the emulator runs.
@@ -39,6 +47,7 @@ struct Settings {
     api_key: String,
     fault: ApiFault,
     latency: Duration,
+    chaos_seed: u64,
 }
 
 struct State {
@@ -53,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) deliveries: Arc<Deliveries>,
     state: Mutex<State>,
     settings: Mutex<Settings>,
+    api_planner: Mutex<ApiPlanner>,
     counts: Mutex<Counts>,
 }
 
@@ -68,7 +78,9 @@ impl Shared {
                 api_key: options.api_key.clone(),
                 fault: ApiFault::None,
                 latency: Duration::ZERO,
+                chaos_seed: options.chaos_seed,
             }),
+            api_planner: Mutex::new(ApiPlanner::new(ApiChaos::default(), 0, Instant::now())),
             counts: Mutex::default(),
         }
     }
@@ -90,6 +102,17 @@ impl Shared {
         read(&lock(&self.state).world)
     }
 
+    /// Reads the world of `lag` ago, as far back as the API's chaos keeps it.
+    pub(crate) fn read_past<T>(&self, lag: Duration, read: impl FnOnce(&World) -> T) -> T {
+        if lag.is_zero() {
+            return self.read(read);
+        }
+        let mut state = lock(&self.state);
+        let now = Utc::now();
+        state.world.tell_time(now);
+        state.world.read_as_of(now - TimeDelta::from_std(lag).unwrap_or(TimeDelta::MAX), read)
+    }
+
     pub(crate) fn events(&self) -> Vec<EmittedEvent> {
         lock(&self.state).log.clone()
     }
@@ -98,7 +121,7 @@ impl Shared {
         let state = lock(&self.state);
         let found = state.log.binary_search_by(|event| event.id.as_str().cmp(event_id));
         match found {
-            Ok(index) => self.deliveries.enqueue(&state.log[index]),
+            Ok(index) => self.deliveries.enqueue_again(&state.log[index]),
             Err(_) => return false,
         }
         true
@@ -133,12 +156,43 @@ impl Shared {
         lock(&self.settings).latency = latency;
     }
 
+    pub(crate) fn chaos_seed(&self) -> u64 {
+        lock(&self.settings).chaos_seed
+    }
+
+    pub(crate) fn set_chaos_seed(&self, seed: u64) {
+        lock(&self.settings).chaos_seed = seed;
+    }
+
+    pub(crate) fn api_chaos(&self) -> ApiChaos {
+        lock(&self.api_planner).chaos().clone()
+    }
+
+    /// Starts the API's chaos anew, from position 0 on.
+    pub(crate) fn start_api_chaos(&self, chaos: ApiChaos) {
+        lock(&self.state).world.set_history_window(chaos.lag);
+        *lock(&self.api_planner) = ApiPlanner::new(chaos, self.chaos_seed(), Instant::now());
+    }
+
+    /// What befalls a request that arrives now: the fault that was set, or else what chaos plans.
+    pub(crate) fn plan_request(&self) -> ApiPlan {
+        let planned = lock(&self.api_planner).next(Instant::now());
+        let settings = lock(&self.settings);
+        let fault = if settings.fault == ApiFault::None { planned.fault } else { settings.fault };
+        ApiPlan { fault, latency: settings.latency + planned.latency, ..planned }
+    }
+
     pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
         lock(&self.counts)
     }
 }
 
 impl Counts {
+    pub(crate) fn count_answer(&mut self, path: &str, status: u16) {
+        let statuses = self.by_status.entry(path.to_owned()).or_default();
+        *statuses.entry(status).or_default() += 1;
+    }
+
     pub(crate) fn count(&mut self, path: &str, directory_id: Option<&str>) {
         *self.by_path.entry(path.to_owned()).or_default() += 1;
         if let Some(id) = directory_id {

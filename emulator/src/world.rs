@@ -2,12 +2,13 @@
 //!
 //! No clock, no network: the time is set from outside, and the events of a change are collected by the caller.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::events::{EmittedEvent, Outbox};
+use crate::history::Versioned;
 use crate::ids::Ids;
 use crate::paging::{Page, PageQuery, page};
 use crate::records::{Directory, Group, Truth, User};
@@ -20,9 +21,9 @@ pub(crate) type Id = Arc<str>;
 pub(crate) struct World {
     pub(crate) out: Outbox,
     pub(crate) directory_ids: BTreeSet<Id>,
-    pub(crate) directories: HashMap<Id, DirectoryEntry>,
-    pub(crate) users: HashMap<Id, UserEntry>,
-    pub(crate) groups: HashMap<Id, GroupEntry>,
+    pub(crate) directories: Versioned<DirectoryEntry>,
+    pub(crate) users: Versioned<UserEntry>,
+    pub(crate) groups: Versioned<GroupEntry>,
 }
 
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct DirectoryEntry {
     pub(crate) groups: BTreeSet<Id>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct UserEntry {
     pub(crate) record: User,
     pub(crate) groups: BTreeSet<Id>,
@@ -61,15 +62,16 @@ impl World {
         Self {
             out: Outbox::new(Ids::seeded(seed)),
             directory_ids: BTreeSet::new(),
-            directories: HashMap::new(),
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            directories: Versioned::default(),
+            users: Versioned::default(),
+            groups: Versioned::default(),
         }
     }
 
     /// Sets the time of the changes to come; an earlier time than before has no effect.
     pub(crate) fn set_now(&mut self, now: DateTime<Utc>) {
         self.out.set_now(now);
+        self.tell_time(self.out.now());
     }
 
     /// The events since the last call, in their order.
