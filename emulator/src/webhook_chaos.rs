@@ -136,7 +136,7 @@ impl WebhookChaos {
         }
     }
 
-    /// The sendings of the event at `position`, counted from 0. An event without an [`DeliveryKind::Emission`] in its
+    /// The sendings of the event at `position`, counted from 0. An event without a [`DeliveryKind::Emission`] in its
     /// plan is dropped.
     ///
     /// Depends on the arguments alone: the same seed and position give the same plan.
