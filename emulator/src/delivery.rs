@@ -66,7 +66,7 @@ pub struct DeliveryRecord {
 pub enum DeliveryFilter {
     /// Accepted.
     Delivered,
-    /// Not accepted at the last attempt, whether or not there will be another.
+    /// Answered with anything but a 2xx at the last attempt, whether or not there will be another, or given up.
     Refused,
     /// Not yet accepted, and going to be tried.
     Pending,
