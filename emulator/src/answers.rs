@@ -2,7 +2,7 @@
 //!
 //! Source of parameters and answers: WorkOS's OpenAPI document.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::json;
 
@@ -19,10 +19,21 @@ const SYNC_COOLDOWN: TimeDelta = TimeDelta::minutes(5);
 impl World {
     /// The API's answer to a request, at the time set last. Rate limits count it.
     pub fn answer(&mut self, request: &ApiRequest) -> ApiResponse {
+        self.answer_from(request, TimeDelta::zero())
+    }
+
+    /// As [`World::answer`], from the state of `lag` ago, as a replica would that has not caught up yet; as far back as
+    /// [`World::keep_history`] has it. Portal links, webhook endpoints and whatever changes something are of the present.
+    pub fn answer_from(&mut self, request: &ApiRequest, lag: TimeDelta) -> ApiResponse {
         let Some(call) = Call::read(request) else {
             return ApiResponse::not_found();
         };
-        self.admit(&call).and_then(|()| self.respond(&call)).unwrap_or_else(ApiError::respond)
+        let lag = if call.route.reads_records() { lag.max(TimeDelta::zero()) } else { TimeDelta::zero() };
+        let answered = self.admit(&call).and_then(|()| match self.now().checked_sub_signed(lag) {
+            Some(time) if !lag.is_zero() => self.read_as_of(time, |world| world.read(&call, time)),
+            _ => self.respond(&call),
+        });
+        answered.unwrap_or_else(ApiError::respond)
     }
 
     /// The directory that a request is about, if it exists.
@@ -54,29 +65,36 @@ impl World {
     }
 
     fn respond(&mut self, call: &Call<'_>) -> Result<ApiResponse, ApiError> {
-        let missing = |entity| ApiError::NotFound { entity, id: call.id.to_owned() };
+        match call.route {
+            Route::DeleteDirectory => {
+                self.delete_directory(call.id).map_err(|_| missing("Directory", call))?;
+                Ok(ApiResponse::json(202, &json!({})))
+            }
+            Route::SyncDirectory => self.sync_directory(call.id),
+            Route::PortalLink => self.generate_link(call),
+            Route::CreateEndpoint => self.create_endpoint(call),
+            Route::UpdateEndpoint => self.update_endpoint(call),
+            Route::DeleteEndpoint => self.delete_endpoint(call),
+            _ => self.read(call, self.now()),
+        }
+    }
+
+    /// What needs no change, with the events up to `time`.
+    fn read(&self, call: &Call<'_>, time: DateTime<Utc>) -> Result<ApiResponse, ApiError> {
         match call.route {
             Route::Directories => self.list_directories(call),
             Route::Users => self.list_users(call),
             Route::Groups => self.list_groups(call),
-            Route::Directory => ok(self.directory(call.id).ok_or_else(|| missing("Directory"))?),
-            Route::Group => ok(self.group(call.id).ok_or_else(|| missing("Directory Group"))?),
+            Route::Directory => ok(self.directory(call.id).ok_or_else(|| missing("Directory", call))?),
+            Route::Group => ok(self.group(call.id).ok_or_else(|| missing("Directory Group", call))?),
             Route::User => {
-                let user = self.user(call.id).ok_or_else(|| missing("Directory User"))?;
+                let user = self.user(call.id).ok_or_else(|| missing("Directory User", call))?;
                 let groups = if self.settings.embed_groups { self.groups_of(call.id) } else { Vec::new() };
                 ok(&UserWithGroups { user, groups })
             }
-            Route::DeleteDirectory => {
-                self.delete_directory(call.id).map_err(|_| missing("Directory"))?;
-                Ok(ApiResponse::json(202, &json!({})))
-            }
-            Route::SyncDirectory => self.sync_directory(call.id),
-            Route::Events => self.list_events(call),
-            Route::PortalLink => self.generate_link(call),
+            Route::Events => self.list_events(call, time),
             Route::Endpoints => self.list_endpoints(call),
-            Route::CreateEndpoint => self.create_endpoint(call),
-            Route::UpdateEndpoint => self.update_endpoint(call),
-            Route::DeleteEndpoint => self.delete_endpoint(call),
+            _ => Ok(ApiResponse::not_found()),
         }
     }
 
@@ -150,6 +168,10 @@ impl World {
         entry.sync_requested_at = Some(now);
         Ok(ApiResponse::json(202, &json!({"status": "queued"})))
     }
+}
+
+fn missing(entity: &'static str, call: &Call<'_>) -> ApiError {
+    ApiError::NotFound { entity, id: call.id.to_owned() }
 }
 
 fn missing_filter() -> ApiError {

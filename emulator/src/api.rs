@@ -1,11 +1,14 @@
 //! The Directory Sync API over HTTP: what [`World::answer`](crate::World::answer) answers, and the faults around it.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
+use crate::api_error::ApiError;
 use crate::request::{ApiRequest, ApiResponse};
 use crate::shared::{ApiFault, Shared};
 
@@ -20,9 +23,11 @@ async fn serve(shared: Data<Shared>, request: HttpRequest, body: Bytes) -> HttpR
     let Some((template, directory_id)) = shared.subject(&request) else {
         return write(ApiResponse::not_found());
     };
-    shared.counts().count(template, directory_id.as_deref());
-    let response = match shared.fault() {
-        ApiFault::None => answer(&shared, &request, directory_id.as_deref()),
+    let directory_id = directory_id.as_deref();
+    shared.counts().count(template, directory_id);
+    let plan = shared.plan_request();
+    let response = match plan.fault {
+        ApiFault::None => write(shared.answer(&request, plan.lag)),
         ApiFault::Status(code) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let message = status.canonical_reason().unwrap_or("Unknown");
@@ -32,20 +37,17 @@ async fn serve(shared: Data<Shared>, request: HttpRequest, body: Bytes) -> HttpR
             .content_type("text/html; charset=utf-8")
             .body("<!doctype html><title>404 Not Found</title><h1>Not Found</h1>"),
         ApiFault::Hang => std::future::pending().await,
+        ApiFault::RateLimited => write(ApiError::Limited(Duration::from_secs(1)).respond()),
     };
-    let latency = shared.latency();
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
-    }
-    response
-}
-
-fn answer(shared: &Shared, request: &ApiRequest, directory_id: Option<&str>) -> HttpResponse {
-    let response = shared.answer(request);
-    if response.status == StatusCode::TOO_MANY_REQUESTS.as_u16() {
+    let status = response.status();
+    if status == StatusCode::TOO_MANY_REQUESTS && plan.fault != ApiFault::Status(status.as_u16()) {
         shared.counts().count("429", directory_id);
     }
-    write(response)
+    shared.counts().count_answer(template, status.as_u16());
+    if !plan.latency.is_zero() {
+        tokio::time::sleep(plan.latency).await;
+    }
+    response
 }
 
 fn read(request: &HttpRequest, body: &Bytes) -> ApiRequest {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::entries::UserEntry;
-use crate::ids::Dice;
 use crate::inputs::{Deactivation, NewUser, UserChange, WorldError};
 use crate::people::person;
+use crate::random::SplitMix64;
 use crate::world::World;
 
 /// How many to invent, or which ones.
@@ -165,9 +165,9 @@ impl World {
         }
         let mut ids = self.candidates(directory_id, change.action)?;
         let count = (ids.len() as f64 * change.share).ceil() as usize;
-        let mut dice = Dice::seeded(change.seed);
+        let mut random = SplitMix64::seeded(change.seed);
         for place in 0..count {
-            let other = place + dice.below(ids.len() - place);
+            let other = place + random.below(ids.len() - place);
             ids.swap(place, other);
         }
         ids.truncate(count);

@@ -5,6 +5,7 @@ use actix_web::web::{self, Bytes, Data, Json, JsonConfig, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::control_chaos;
 use crate::control_world;
 use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
 use crate::shared::Shared;
@@ -17,8 +18,8 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     let member = "/groups/{id}/members/{user}";
     let scope = web::scope("/emulator")
         .app_data(JsonConfig::default().limit(MAX_BODY_BYTES))
+        .configure(control_chaos::configure)
         .configure(control_world::configure)
-        .route("/deliveries", web::get().to(deliveries))
         .route("/directories", web::post().to(create_directory))
         .route("/directories/{id}", web::delete().to(delete_directory))
         .route("/directories/{id}/users", web::post().to(create_user))
@@ -59,10 +60,6 @@ pub(crate) fn changed<T: Serialize>(
             refusal.json(json!({"message": error.to_string()}))
         }
     }
-}
-
-async fn deliveries(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(shared.deliveries.records())
 }
 
 async fn create_directory(shared: Data<Shared>, new: Json<NewDirectory>) -> HttpResponse {

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bulk::{BulkChange, BulkSpec};
 use crate::control::changed;
@@ -32,8 +32,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .route("/webhook_endpoints/{id}", web::patch().to(change_endpoint))
         .route("/webhook_endpoints/{id}", web::delete().to(remove_endpoint))
         .route("/settings", web::patch().to(change_settings))
-        .route("/events", web::get().to(events))
-        .route("/events", web::delete().to(prune_events))
+        .route("/events/prune", web::post().to(prune_events))
         .route("/truth", web::get().to(truth));
 }
 
@@ -153,21 +152,7 @@ async fn change_settings(shared: Data<Shared>, change: Json<SettingsChange>) -> 
     })
 }
 
-/// Every event in the log, without its data.
-async fn events(shared: Data<Shared>) -> HttpResponse {
-    let events = shared.events();
-    let events = events.iter().map(|event| {
-        json!({
-            "id": event.id,
-            "event": event.event,
-            "organization_id": &*event.organization_id,
-            "created_at": event.created_at,
-            "bytes": event.body.len(),
-        })
-    });
-    HttpResponse::Ok().json(events.collect::<Vec<Value>>())
-}
-
+/// Without a time nothing is left for the Events API.
 async fn prune_events(shared: Data<Shared>, query: Query<Before>) -> HttpResponse {
     changed(&shared, |world| {
         let before = query.before.unwrap_or(DateTime::<Utc>::MAX_UTC);

@@ -11,6 +11,7 @@ use actix_web::{App, HttpServer};
 use tokio::task::AbortHandle;
 
 use crate::bulk::{BulkChange, BulkResult, BulkSpec};
+use crate::chaos::ChaosError;
 use crate::delivery::{Deliveries, DeliveryRecord, EndpointId};
 use crate::events::EmittedEvent;
 use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
@@ -37,6 +38,9 @@ pub enum StartError {
     /// The client that sends webhooks could not be made.
     #[error("cannot make the HTTP client for webhooks")]
     Client(#[from] reqwest::Error),
+    /// The chaos of the options is not possible.
+    #[error("impossible chaos")]
+    Chaos(#[from] ChaosError),
 }
 
 /// A running emulator. Clones are handles of the same one; it stops with the last of them.
@@ -66,13 +70,15 @@ impl Emulator {
     /// Starts the API and the sender of webhooks, in the background of the current tokio runtime.
     ///
     /// # Errors
-    /// The address is taken, or no HTTP client can be made.
+    /// The address is taken, no HTTP client can be made, or a share of chaos is not between 0 and 1.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let deliveries = Arc::new(Deliveries::new(options.delivery.clone())?);
         let shared = Arc::new(Shared::new(&options, deliveries.clone()));
+        shared.set_webhook_chaos(options.webhook_chaos)?;
+        shared.set_api_chaos(options.api_chaos)?;
         let data = Data::from(shared.clone());
         let make_app =
             move || App::new().app_data(data.clone()).configure(control::configure).configure(api::configure);
@@ -294,7 +300,7 @@ impl Emulator {
         self.shared().counts().by_directory.clone()
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.running.shared
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Home {
     pub(crate) organization_id: Id,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DirectoryEntry {
     pub(crate) record: Directory,
     pub(crate) home: Arc<Home>,
@@ -33,7 +33,7 @@ pub(crate) struct DirectoryEntry {
     pub(crate) sync_requested_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct GroupEntry {
     pub(crate) record: Group,
     pub(crate) home: Arc<Home>,

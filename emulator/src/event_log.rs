@@ -27,6 +27,8 @@ pub(crate) struct EventFilter<'a> {
     pub(crate) range_start: Option<DateTime<Utc>>,
     /// Earlier than this.
     pub(crate) range_end: Option<DateTime<Utc>>,
+    /// Not later than this: what happened since is not to be seen yet.
+    pub(crate) until: DateTime<Utc>,
 }
 
 impl EventLog {
@@ -78,7 +80,8 @@ impl EventLog {
 
 impl EventFilter<'_> {
     fn accepts(&self, event: &EmittedEvent) -> bool {
-        self.range_start.is_none_or(|start| event.created_at > start)
+        event.created_at <= self.until
+            && self.range_start.is_none_or(|start| event.created_at > start)
             && self.range_end.is_none_or(|end| event.created_at < end)
             && self.organization_id.is_none_or(|id| *event.organization_id == *id)
             && self.events.contains(&event.event.as_str())

@@ -33,8 +33,8 @@ struct After<'a> {
 }
 
 impl World {
-    pub(crate) fn list_events(&self, call: &Call<'_>) -> Result<ApiResponse, ApiError> {
-        let filter = filter(call)?;
+    pub(crate) fn list_events(&self, call: &Call<'_>, time: DateTime<Utc>) -> Result<ApiResponse, ApiError> {
+        let filter = EventFilter { until: time, ..filter(call)? };
         let mut query = PageQuery::parse(|name| call.parameter(name)).map_err(|message| {
             let field = if message.starts_with("limit") { "limit" } else { "order" };
             ApiError::InvalidField { field, code: "invalid" }
@@ -70,7 +70,13 @@ fn filter<'a>(call: &'a Call<'_>) -> Result<EventFilter<'a>, ApiError> {
     {
         return Err(ApiError::InvalidField { field: "range_end", code: "invalid" });
     }
-    Ok(EventFilter { events, organization_id: call.parameter("organization_id"), range_start, range_end })
+    Ok(EventFilter {
+        events,
+        organization_id: call.parameter("organization_id"),
+        range_start,
+        range_end,
+        ..EventFilter::default()
+    })
 }
 
 /// ISO 8601 with a zone, without one (UTC), or a date alone.

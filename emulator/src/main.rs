@@ -1,8 +1,11 @@
 //! Runs an emulator until it is interrupted.
 
+mod chaos_args;
+
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 
+use chaos_args::ChaosArgs;
 use chrono::Utc;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +48,8 @@ struct Serve {
     /// Decides the ids; by default they are new in each run, as a consumer remembers those of the last.
     #[arg(long)]
     seed: Option<u64>,
+    #[command(flatten)]
+    chaos: ChaosArgs,
 }
 
 #[tokio::main]
@@ -56,6 +61,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         bind: SocketAddr::new(serve.bind, serve.port),
         api_key: serve.api_key,
         seed: serve.seed.unwrap_or_else(|| Utc::now().timestamp_micros().unsigned_abs()),
+        webhook_chaos: serve.chaos.webhooks(),
+        api_chaos: serve.chaos.api(),
+        chaos_seed: serve.chaos.chaos_seed,
         ..Options::default()
     };
     let emulator = Emulator::start(options).await?;
@@ -69,6 +77,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("Webhooks go to {url}");
         }
         None => println!("No webhooks are sent: give an --endpoint"),
+    }
+    if serve.chaos.any() {
+        println!("Chaos reigns, with the seed {}", serve.chaos.chaos_seed);
     }
     if serve.users > 0 {
         let id = make_example(&emulator, serve.users)?;

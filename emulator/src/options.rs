@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::api_chaos::ApiChaos;
+use crate::webhook_chaos::WebhookChaos;
+
 /// How an emulator is set up; the default behaves like WorkOS's production, on a free port of 127.0.0.1.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -33,6 +36,12 @@ pub struct Options {
     pub omit_inactive_from_group_members: bool,
     /// How webhooks are sent.
     pub delivery: DeliveryOptions,
+    /// What befalls webhooks from the start on.
+    pub webhook_chaos: WebhookChaos,
+    /// What befalls requests to the API from the start on.
+    pub api_chaos: ApiChaos,
+    /// Decides what chaos strikes.
+    pub chaos_seed: u64,
 }
 
 impl Default for Options {
@@ -50,6 +59,9 @@ impl Default for Options {
             embed_groups: false,
             omit_inactive_from_group_members: false,
             delivery: DeliveryOptions::default(),
+            webhook_chaos: WebhookChaos::default(),
+            api_chaos: ApiChaos::default(),
+            chaos_seed: 0,
         }
     }
 }

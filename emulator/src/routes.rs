@@ -26,6 +26,16 @@ pub(crate) enum Route {
     DeleteEndpoint,
 }
 
+impl Route {
+    /// Whether it shows directories, what is in them, or events.
+    pub(crate) fn reads_records(self) -> bool {
+        matches!(
+            self,
+            Self::Directories | Self::Directory | Self::Users | Self::User | Self::Groups | Self::Group | Self::Events
+        )
+    }
+}
+
 const ROUTES: [(&str, &str, Route); 14] = [
     ("GET", "/directories", Route::Directories),
     ("GET", "/directories/{id}", Route::Directory),

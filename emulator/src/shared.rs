@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
+use crate::api_chaos::{ApiChaos, ApiPlan};
+use crate::chaos::ApiPlanner;
 use crate::delivery::{Deliveries, EndpointId};
 use crate::endpoints::EndpointChange;
 use crate::events::EmittedEvent;
@@ -15,7 +18,8 @@ use crate::routes::Call;
 use crate::world::World;
 
 /// How the API misbehaves; requests under way keep what they met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ApiFault {
     /// It does not.
     #[default]
@@ -26,13 +30,17 @@ pub enum ApiFault {
     HtmlNotFound,
     /// No request is ever answered.
     Hang,
+    /// Every request is answered 429 with `Retry-After: 1`, in WorkOS's words.
+    RateLimited,
 }
 
 /// Which path is counted how often.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Counts {
     pub(crate) by_path: BTreeMap<String, u64>,
     pub(crate) by_directory: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Answers by path and status; what was never answered is not in here.
+    pub(crate) by_status: BTreeMap<String, BTreeMap<u16, u64>>,
 }
 
 /// The settings that can change while the emulator runs.
@@ -40,6 +48,7 @@ pub(crate) struct Counts {
 struct Settings {
     fault: ApiFault,
     latency: Duration,
+    chaos_seed: u64,
 }
 
 struct State {
@@ -53,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) deliveries: Arc<Deliveries>,
     state: Mutex<State>,
     settings: Mutex<Settings>,
+    api_planner: Mutex<ApiPlanner>,
     counts: Mutex<Counts>,
 }
 
@@ -61,7 +71,12 @@ impl Shared {
         Self {
             deliveries,
             state: Mutex::new(State { world: World::new(options), endpoints: BTreeMap::new(), endpoints_version: 0 }),
-            settings: Mutex::new(Settings { fault: ApiFault::None, latency: Duration::ZERO }),
+            settings: Mutex::new(Settings {
+                fault: ApiFault::None,
+                latency: Duration::ZERO,
+                chaos_seed: options.chaos_seed,
+            }),
+            api_planner: Mutex::new(ApiPlanner::new(ApiChaos::default(), 0, Instant::now())),
             counts: Mutex::default(),
         }
     }
@@ -71,9 +86,10 @@ impl Shared {
         self.change_state(|state| change(&mut state.world))
     }
 
-    /// Answers a request of the API, at this moment.
-    pub(crate) fn answer(&self, request: &ApiRequest) -> ApiResponse {
-        self.change(|world| world.answer(request))
+    /// Answers a request of the API, from the state of `lag` ago as far back as the API's chaos keeps it.
+    pub(crate) fn answer(&self, request: &ApiRequest, lag: Duration) -> ApiResponse {
+        let lag = TimeDelta::from_std(lag).unwrap_or(TimeDelta::MAX);
+        self.change(|world| world.answer_from(request, lag))
     }
 
     /// The path of a request with its placeholder and the directory that it is about; `None` for an unknown path.
@@ -124,7 +140,7 @@ impl Shared {
         let state = lock(&self.state);
         let event = state.world.out.log.get(event_id);
         if let Some(event) = event {
-            self.deliveries.enqueue(event);
+            self.deliveries.enqueue_again(event);
         }
         event.is_some()
     }
@@ -158,6 +174,32 @@ impl Shared {
         lock(&self.settings).latency = latency;
     }
 
+    pub(crate) fn chaos_seed(&self) -> u64 {
+        lock(&self.settings).chaos_seed
+    }
+
+    pub(crate) fn set_chaos_seed(&self, seed: u64) {
+        lock(&self.settings).chaos_seed = seed;
+    }
+
+    pub(crate) fn api_chaos(&self) -> ApiChaos {
+        lock(&self.api_planner).chaos().clone()
+    }
+
+    /// Starts the API's chaos anew, from position 0 on.
+    pub(crate) fn start_api_chaos(&self, chaos: ApiChaos) {
+        lock(&self.state).world.keep_history(chaos.lag);
+        *lock(&self.api_planner) = ApiPlanner::new(chaos, self.chaos_seed(), Instant::now());
+    }
+
+    /// What befalls a request that arrives now: the fault that was set, or else what chaos plans.
+    pub(crate) fn plan_request(&self) -> ApiPlan {
+        let planned = lock(&self.api_planner).next(Instant::now());
+        let settings = lock(&self.settings);
+        let fault = if settings.fault == ApiFault::None { planned.fault } else { settings.fault };
+        ApiPlan { fault, latency: settings.latency + planned.latency, ..planned }
+    }
+
     pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
         lock(&self.counts)
     }
@@ -184,6 +226,11 @@ impl State {
 }
 
 impl Counts {
+    pub(crate) fn count_answer(&mut self, path: &str, status: u16) {
+        let statuses = self.by_status.entry(path.to_owned()).or_default();
+        *statuses.entry(status).or_default() += 1;
+    }
+
     pub(crate) fn count(&mut self, path: &str, directory_id: Option<&str>) {
         *self.by_path.entry(path.to_owned()).or_default() += 1;
         if let Some(id) = directory_id {

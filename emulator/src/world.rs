@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use crate::endpoints::WebhookEndpoints;
 use crate::entries::{DirectoryEntry, GroupEntry, Id, UserEntry, Words};
 use crate::events::{EmittedEvent, Outbox, TokenData};
+use crate::history::Versioned;
 use crate::ids::Ids;
 use crate::inputs::Deactivation;
 use crate::limits::Limits;
@@ -29,9 +30,9 @@ pub struct World {
     pub(crate) out: Outbox,
     pub(crate) organizations: BTreeMap<Id, String>,
     pub(crate) directory_ids: BTreeSet<Id>,
-    pub(crate) directories: HashMap<Id, DirectoryEntry>,
-    pub(crate) users: HashMap<Id, UserEntry>,
-    pub(crate) groups: HashMap<Id, GroupEntry>,
+    pub(crate) directories: Versioned<DirectoryEntry>,
+    pub(crate) users: Versioned<UserEntry>,
+    pub(crate) groups: Versioned<GroupEntry>,
     /// Users who are gone, as they were: for a rehire.
     pub(crate) departed: HashMap<Id, UserEntry>,
     pub(crate) tokens: BTreeMap<String, TokenData>,
@@ -79,9 +80,9 @@ impl World {
             out: Outbox::new(Ids::seeded(options.seed)),
             organizations: BTreeMap::new(),
             directory_ids: BTreeSet::new(),
-            directories: HashMap::new(),
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            directories: Versioned::default(),
+            users: Versioned::default(),
+            groups: Versioned::default(),
             departed: HashMap::new(),
             tokens: BTreeMap::new(),
             words: Words::default(),
@@ -120,6 +121,7 @@ impl World {
     /// Sets the time of the changes to come; an earlier time than before has no effect.
     pub fn set_now(&mut self, now: DateTime<Utc>) {
         self.out.set_now(now);
+        self.tell_time(self.out.now());
     }
 
     /// The events since the last call, in their order. The Events API goes on answering them.
