@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::entries::UserEntry;
 use crate::inputs::{Deactivation, NewUser, UserChange, WorldError};
-use crate::people::person;
 use crate::random::SplitMix64;
 use crate::world::World;
 
@@ -108,48 +107,45 @@ impl World {
     /// The directory does not exist, an edge names a place that there is not, or more memberships are to be invented than
     /// there are pairs. Nothing is made then.
     pub fn bulk_create(&mut self, directory_id: &str, spec: BulkSpec) -> Result<BulkResult, WorldError> {
-        let domain = self.directory_entry(directory_id)?.record.domain.clone();
-        let (users, groups) = (spec.users.count(), spec.groups.count());
-        let edges = spec.memberships.edges(users, groups)?;
+        spec.check()?;
+        self.directory_entry(directory_id)?;
         let before = self.out.silent;
         self.out.silent |= spec.silent;
-        let made = self.bulk_insert(directory_id, spec.users, spec.groups, domain.as_deref(), &edges);
+        let made = self.bulk_insert(directory_id, spec);
         self.out.silent = before;
         made
     }
 
-    fn bulk_insert(
-        &mut self,
-        directory_id: &str,
-        users: Amount<NewUser>,
-        groups: Amount<String>,
-        domain: Option<&str>,
-        edges: &[Edge],
-    ) -> Result<BulkResult, WorldError> {
+    fn bulk_insert(&mut self, directory_id: &str, spec: BulkSpec) -> Result<BulkResult, WorldError> {
         let mut made = BulkResult::default();
-        match users {
+        match spec.users {
             Amount::List(people) => {
                 for new in people {
                     made.users.push(self.create_user(directory_id, new)?);
                 }
             }
             Amount::Number(count) => {
-                let first = self.directory_entry(directory_id)?.users.len();
+                let directory = self.directory_entry(directory_id)?;
+                let (first, domain) = (directory.invented_users, directory.record.domain.clone());
+                directory.invented_users += count;
                 for number in first..first + count {
-                    let new = person(number, domain.unwrap_or("directory.example"));
+                    let new = NewUser::invented(number, domain.as_deref().unwrap_or("directory.example"));
                     made.users.push(self.create_user(directory_id, new)?);
                 }
             }
         }
-        let first = self.directory_entry(directory_id)?.groups.len();
-        let names = match groups {
+        let names = match spec.groups {
             Amount::List(names) => names,
-            Amount::Number(count) => (first..first + count).map(|number| format!("Group {}", number + 1)).collect(),
+            Amount::Number(count) => {
+                let invented = &mut self.directory_entry(directory_id)?.invented_groups;
+                let first = std::mem::replace(invented, *invented + count);
+                (first..first + count).map(|number| format!("Group {}", number + 1)).collect()
+            }
         };
         for name in names {
             made.groups.push(self.create_group(directory_id, &name)?);
         }
-        for edge in edges {
+        for edge in spec.memberships.edges(made.users.len(), made.groups.len()) {
             made.memberships += usize::from(self.add_member(&made.groups[edge.group], &made.users[edge.user])?);
         }
         Ok(made)
@@ -213,6 +209,13 @@ impl World {
     }
 }
 
+impl BulkSpec {
+    /// Whether it can be done.
+    pub(crate) fn check(&self) -> Result<(), WorldError> {
+        self.memberships.check(self.users.count(), self.groups.count())
+    }
+}
+
 impl<T> Amount<T> {
     fn count(&self) -> usize {
         match self {
@@ -223,19 +226,28 @@ impl<T> Amount<T> {
 }
 
 impl Amount<Edge> {
-    fn edges(&self, users: usize, groups: usize) -> Result<Vec<Edge>, WorldError> {
+    fn check(&self, users: usize, groups: usize) -> Result<(), WorldError> {
         match self {
             Self::List(edges) => match edges.iter().find(|edge| edge.user >= users || edge.group >= groups) {
                 Some(edge) => {
                     Err(WorldError::Bulk(format!("No group {} or no user {} in this request.", edge.group, edge.user)))
                 }
-                None => Ok(edges.clone()),
+                None => Ok(()),
             },
             Self::Number(count) if *count > users.saturating_mul(groups) => Err(WorldError::Bulk(format!(
                 "{count} memberships are more than {users} users and {groups} groups have."
             ))),
-            Self::Number(count) => Ok((0..*count).map(|number| invented_edge(number, users, groups)).collect()),
+            Self::Number(_) => Ok(()),
         }
+    }
+
+    /// Checked ones.
+    fn edges(&self, users: usize, groups: usize) -> impl Iterator<Item = Edge> {
+        let at = move |number| match self {
+            Self::List(edges) => edges[number],
+            Self::Number(_) => invented_edge(number, users, groups),
+        };
+        (0..self.count()).map(at)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Routes under `/emulator` to make changes by hand. They need no key, and no fault or limit concerns them.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Bytes, Data, Json, JsonConfig, Path, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Json, JsonConfig, Path, PayloadConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -18,6 +18,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     let member = "/groups/{id}/members/{user}";
     let scope = web::scope("/emulator")
         .app_data(JsonConfig::default().limit(MAX_BODY_BYTES))
+        .app_data(PayloadConfig::new(MAX_BODY_BYTES))
         .configure(control_chaos::configure)
         .configure(control_world::configure)
         .route("/directories", web::post().to(create_directory))

@@ -10,6 +10,7 @@ use crate::bulk::{BulkChange, BulkSpec};
 use crate::control::changed;
 use crate::endpoints::EndpointChange;
 use crate::options::UnknownCursor;
+use crate::seed::SeedFile;
 use crate::shared::Shared;
 use crate::world::World;
 
@@ -31,6 +32,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .route("/webhook_endpoints", web::post().to(create_endpoint))
         .route("/webhook_endpoints/{id}", web::patch().to(change_endpoint))
         .route("/webhook_endpoints/{id}", web::delete().to(remove_endpoint))
+        .route("/seed", web::post().to(plant))
         .route("/settings", web::patch().to(change_settings))
         .route("/events/prune", web::post().to(prune_events))
         .route("/truth", web::get().to(truth));
@@ -71,6 +73,14 @@ async fn create_organization(shared: Data<Shared>, new: Json<NewOrganization>) -
         }
         None => Ok(world.create_organization(&name)),
     })
+}
+
+/// The body is the text of a seed file; the answer the directories' ids.
+async fn plant(shared: Data<Shared>, body: String) -> HttpResponse {
+    match SeedFile::parse(&body) {
+        Ok(seed) => changed(&shared, |world| world.plant(seed)),
+        Err(error) => HttpResponse::UnprocessableEntity().json(json!({"message": error.to_string()})),
+    }
 }
 
 async fn set_directory_state(shared: Data<Shared>, id: Path<String>, state: Json<State>) -> HttpResponse {

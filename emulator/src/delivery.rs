@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::endpoints::{EndpointStatus, WebhookEndpoint};
 use crate::events::EmittedEvent;
 use crate::options::DeliveryOptions;
+use crate::reached::Reached;
 use crate::webhook_chaos::{DeliveryKind, PlannedDelivery, SignaturePlan, WebhookChaos};
 use crate::webhook_planner::WebhookPlanner;
 
@@ -51,7 +52,7 @@ pub struct DeliveryRecord {
     pub signature: SignaturePlan,
     /// Where it goes.
     pub endpoint: EndpointId,
-    /// Attempts begun so far.
+    /// Attempts begun so far; those before the first answer of an endpoint that is waited for do not count.
     pub attempts: u32,
     /// What became of it.
     pub outcome: DeliveryOutcome,
@@ -104,6 +105,7 @@ pub(crate) struct Endpoint {
     pub(crate) secret: Arc<str>,
     /// The types to send; `None` is all.
     events: Option<BTreeSet<String>>,
+    pub(crate) reached: Reached,
 }
 
 pub(crate) struct Delivery {
@@ -151,7 +153,7 @@ impl Deliveries {
         let mut queue = self.queue();
         queue.endpoints_made += 1;
         let id = EndpointId(queue.endpoints_made);
-        let endpoint = Endpoint { url: url.into(), secret: secret.into(), events: None };
+        let endpoint = Endpoint { url: url.into(), secret: secret.into(), events: None, reached: Reached::default() };
         queue.endpoints.insert(id, endpoint);
         id
     }
@@ -162,12 +164,11 @@ impl Deliveries {
             EndpointStatus::Enabled => endpoint.events.iter().cloned().collect(),
             EndpointStatus::Disabled => BTreeSet::new(),
         };
-        let endpoint = Endpoint {
-            url: endpoint.endpoint_url.as_str().into(),
-            secret: endpoint.secret.as_str().into(),
-            events: Some(events),
-        };
-        self.queue().endpoints.insert(id, endpoint);
+        if let Some(known) = self.queue().endpoints.get_mut(&id) {
+            known.url = endpoint.endpoint_url.as_str().into();
+            known.secret = endpoint.secret.as_str().into();
+            known.events = Some(events);
+        }
     }
 
     /// What is on its way to the endpoint is given up.

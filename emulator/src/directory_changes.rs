@@ -56,6 +56,8 @@ impl World {
             users: BTreeSet::new(),
             groups: BTreeSet::new(),
             sync_requested_at: None,
+            invented_users: 0,
+            invented_groups: 0,
             home: Arc::new(home),
         };
         self.directory_ids.insert(entry.home.directory_id.clone());

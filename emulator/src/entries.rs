@@ -31,6 +31,9 @@ pub(crate) struct DirectoryEntry {
     pub(crate) groups: BTreeSet<Id>,
     /// When a sync was last asked for.
     pub(crate) sync_requested_at: Option<DateTime<Utc>>,
+    /// How many people and groups were invented here so far: the next are others.
+    pub(crate) invented_users: usize,
+    pub(crate) invented_groups: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -29,6 +29,8 @@ impl Entry for DirectoryEntry {
             users: BTreeSet::new(),
             groups: BTreeSet::new(),
             sync_requested_at: self.sync_requested_at,
+            invented_users: self.invented_users,
+            invented_groups: self.invented_groups,
         }
     }
 }

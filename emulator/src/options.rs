@@ -93,6 +93,9 @@ pub struct DeliveryOptions {
     pub max_retry: Duration,
     /// Attempts in all, the first one included.
     pub max_attempts: u32,
+    /// Whether an endpoint that has never answered is waited for, whatever the number of attempts: it is asked once a
+    /// second, and gets everything once it answers.
+    pub wait_for_first_answer: bool,
 }
 
 impl Default for DeliveryOptions {
@@ -103,6 +106,7 @@ impl Default for DeliveryOptions {
             first_retry: Duration::from_millis(500),
             max_retry: Duration::from_secs(30),
             max_attempts: 7,
+            wait_for_first_answer: false,
         }
     }
 }

@@ -47,6 +47,8 @@ fn altered(body: &[u8]) -> Bytes {
 /// What the dispatcher finds at the head of the queue.
 enum Next {
     Due(u64),
+    /// What was due waits for an endpoint that has not answered yet.
+    Waits,
     NotBefore(Instant),
     Nothing,
 }
@@ -74,6 +76,7 @@ impl Deliveries {
         loop {
             match self.take_due() {
                 Next::Due(number) => return number,
+                Next::Waits => {}
                 Next::Nothing => self.wake.notified().await,
                 Next::NotBefore(at) => tokio::select! {
                     () = sleep_until(at) => {}
@@ -90,7 +93,7 @@ impl Deliveries {
             Some((at, _)) if at > Instant::now() => Next::NotBefore(at),
             Some(head @ (_, number)) => {
                 queue.due.remove(&head);
-                Next::Due(number)
+                if queue.waits_for_endpoint(number) { Next::Waits } else { Next::Due(number) }
             }
         }
     }
@@ -137,6 +140,13 @@ impl Deliveries {
 
     fn finish(&self, number: u64, status: Option<u16>, latency: Duration) {
         let mut queue = self.queue();
+        if self.options.wait_for_first_answer {
+            let waits = queue.endpoint_reached(number, status.is_some());
+            self.wake.notify_one();
+            if waits {
+                return;
+            }
+        }
         let Queue { deliveries, due, .. } = &mut *queue;
         let Some(delivery) = deliveries.get_mut(&number) else {
             return;
