@@ -18,6 +18,32 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! For simulations there is a [`World`]: the same environment without sockets, threads or a clock. Time is set, requests
+//! are answered, events are taken; a seed decides every id, so that each run repeats. Answers can lag behind the changes.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use chrono::{DateTime, TimeDelta};
+//! use workos_emulator::{ApiRequest, NewDirectory, NewUser, Options, World};
+//!
+//! let mut world = World::new(&Options { seed: 7, ..Options::default() });
+//! world.keep_history(Duration::from_secs(10));
+//! world.set_now(DateTime::from_timestamp(1_800_000_000, 0).expect("a time"));
+//! let acme = world.create_directory(NewDirectory::named("Acme"));
+//!
+//! world.set_now(world.now() + TimeDelta::seconds(2));
+//! let ada = world.create_user(&acme, NewUser::named("Ada", "Lovelace", "acme.example"))?;
+//! let events: Vec<String> = world.take_events().into_iter().map(|event| event.event).collect();
+//! assert_eq!(events, ["dsync.activated", "dsync.user.created"]);
+//!
+//! let request = ApiRequest::get(&format!("/directory_users/{ada}"), "sk_test_emulator");
+//! assert_eq!(world.answer(&request).status, 200);
+//! // As it was a second ago, when nobody knew of Ada.
+//! assert_eq!(world.answer_from(&request, TimeDelta::seconds(1)).status, 404);
+//! # Ok::<(), workos_emulator::WorldError>(())
+//! ```
 
 #![warn(missing_docs)]
 
