@@ -1,18 +1,26 @@
 //! Routes under `/emulator` to make changes by hand. They need no key, and no fault or limit concerns them.
 
-use actix_web::web::{self, Bytes, Data, Json, Path, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
+use actix_web::HttpResponse;
+use actix_web::web::{self, Bytes, Data, Json, JsonConfig, Path, PayloadConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::control_chaos;
+use crate::control_world;
 use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
 use crate::shared::Shared;
 use crate::world::World;
 
+/// Lists of 100,000 people fit.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+
 pub(crate) fn configure(config: &mut ServiceConfig) {
     let member = "/groups/{id}/members/{user}";
     let scope = web::scope("/emulator")
-        .route("/deliveries", web::get().to(deliveries))
+        .app_data(JsonConfig::default().limit(MAX_BODY_BYTES))
+        .app_data(PayloadConfig::new(MAX_BODY_BYTES))
+        .configure(control_chaos::configure)
+        .configure(control_world::configure)
         .route("/directories", web::post().to(create_directory))
         .route("/directories/{id}", web::delete().to(delete_directory))
         .route("/directories/{id}/users", web::post().to(create_user))
@@ -27,11 +35,6 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     config.service(scope);
 }
 
-/// What any other path is answered with.
-pub(crate) async fn not_found() -> impl Responder {
-    HttpResponse::NotFound().json(json!({"message": "Not Found"}))
-}
-
 #[derive(Deserialize)]
 struct GroupName {
     name: String,
@@ -42,16 +45,22 @@ struct DeactivationBody {
     how: Deactivation,
 }
 
-/// 200 with what `change` returns (for a new record its id), or 404.
-fn changed<T: Serialize>(shared: &Shared, change: impl FnOnce(&mut World) -> Result<T, WorldError>) -> HttpResponse {
+/// 200 with what `change` returns (for a new record its id), or why not.
+pub(crate) fn changed<T: Serialize>(
+    shared: &Shared,
+    change: impl FnOnce(&mut World) -> Result<T, WorldError>,
+) -> HttpResponse {
     match shared.change(change) {
         Ok(result) => HttpResponse::Ok().json(json!({"result": result})),
-        Err(error) => HttpResponse::NotFound().json(json!({"message": error.to_string()})),
+        Err(error) => {
+            let mut refusal = match error {
+                WorldError::StillActive(_) => HttpResponse::Conflict(),
+                WorldError::Bulk(_) => HttpResponse::UnprocessableEntity(),
+                _ => HttpResponse::NotFound(),
+            };
+            refusal.json(json!({"message": error.to_string()}))
+        }
     }
-}
-
-async fn deliveries(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(shared.deliveries.records())
 }
 
 async fn create_directory(shared: Data<Shared>, new: Json<NewDirectory>) -> HttpResponse {
@@ -74,19 +83,20 @@ async fn update_user(shared: Data<Shared>, id: Path<String>, change: Json<UserCh
     changed(&shared, |world| world.update_user(&id, change.0))
 }
 
-/// Without a body the user goes as in newer environments: a deletion, and 404 afterwards.
+/// Without a body the user goes as in newer environments: a deletion, and 404 afterwards; or, with the older deletions, as
+/// in those.
 async fn deactivate_user(shared: Data<Shared>, id: Path<String>, body: Bytes) -> HttpResponse {
     let how = if body.is_empty() {
-        Deactivation::DeletedGone
+        None
     } else {
         match serde_json::from_slice::<DeactivationBody>(&body) {
-            Ok(body) => body.how,
+            Ok(body) => Some(body.how),
             Err(error) => {
                 return HttpResponse::BadRequest().json(json!({"message": error.to_string()}));
             }
         }
     };
-    changed(&shared, |world| world.deactivate_user(&id, how))
+    changed(&shared, |world| world.deactivate_user(&id, how.unwrap_or(world.default_deactivation())))
 }
 
 async fn reactivate_user(shared: Data<Shared>, id: Path<String>) -> HttpResponse {

@@ -10,12 +10,15 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use tokio::task::AbortHandle;
 
+use crate::bulk::{BulkChange, BulkResult, BulkSpec};
+use crate::chaos::ChaosError;
 use crate::delivery::{Deliveries, DeliveryRecord, EndpointId};
 use crate::events::EmittedEvent;
 use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
 use crate::options::Options;
 use crate::records::Truth;
 use crate::shared::{ApiFault, Shared};
+use crate::world::World;
 use crate::{api, control};
 
 /// Threads that answer requests.
@@ -35,6 +38,9 @@ pub enum StartError {
     /// The client that sends webhooks could not be made.
     #[error("cannot make the HTTP client for webhooks")]
     Client(#[from] reqwest::Error),
+    /// The chaos of the options is not possible.
+    #[error("impossible chaos")]
+    Chaos(#[from] ChaosError),
 }
 
 /// A running emulator. Clones are handles of the same one; it stops with the last of them.
@@ -64,21 +70,18 @@ impl Emulator {
     /// Starts the API and the sender of webhooks, in the background of the current tokio runtime.
     ///
     /// # Errors
-    /// The address is taken, or no HTTP client can be made.
+    /// The address is taken, no HTTP client can be made, or a share of chaos is not between 0 and 1.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let deliveries = Arc::new(Deliveries::new(options.delivery.clone())?);
         let shared = Arc::new(Shared::new(&options, deliveries.clone()));
+        shared.set_webhook_chaos(options.webhook_chaos)?;
+        shared.set_api_chaos(options.api_chaos)?;
         let data = Data::from(shared.clone());
-        let make_app = move || {
-            App::new()
-                .app_data(data.clone())
-                .configure(api::configure)
-                .configure(control::configure)
-                .default_service(actix_web::web::to(control::not_found))
-        };
+        let make_app =
+            move || App::new().app_data(data.clone()).configure(control::configure).configure(api::configure);
         let bind_error = |source| StartError::Bind { address: options.bind, source };
         let server =
             HttpServer::new(make_app).workers(WORKERS).disable_signals().bind(options.bind).map_err(bind_error)?;
@@ -110,12 +113,38 @@ impl Emulator {
 
     /// Sends every event from now on to `url`, signed with `secret`.
     pub fn register_endpoint(&self, url: &str, secret: &str) -> EndpointId {
-        self.shared().deliveries.register(url, secret)
+        self.shared().register_endpoint(url, secret)
     }
 
     /// Sends nothing more to the endpoint; what is pending for it is given up.
     pub fn remove_endpoint(&self, id: EndpointId) {
-        self.shared().deliveries.remove(id);
+        self.shared().remove_endpoint(id);
+    }
+
+    /// Runs any change of the [`World`] and sends off what it emits, as one step.
+    pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        self.shared().change(change)
+    }
+
+    /// Reads the [`World`]; nothing changes meanwhile.
+    pub fn read<T>(&self, read: impl FnOnce(&World) -> T) -> T {
+        self.shared().read(read)
+    }
+
+    /// Makes users, groups and memberships in bulk. Each emits its event, unless `silent`.
+    ///
+    /// # Errors
+    /// See [`World::bulk_create`].
+    pub fn bulk_create(&self, directory_id: &str, spec: BulkSpec) -> Result<BulkResult, WorldError> {
+        self.change(|world| world.bulk_create(directory_id, spec))
+    }
+
+    /// Changes a share of a directory's people and returns how many.
+    ///
+    /// # Errors
+    /// See [`World::bulk_change`].
+    pub fn bulk_change(&self, directory_id: &str, change: &BulkChange) -> Result<usize, WorldError> {
+        self.change(|world| world.bulk_change(directory_id, change))
     }
 
     /// Makes the API misbehave for requests from now on; `/emulator/…` is spared.
@@ -230,7 +259,7 @@ impl Emulator {
 
     /// A copy of everything that the API could answer, all of one moment.
     pub fn truth(&self) -> Truth {
-        self.shared().read(super::world::World::truth)
+        self.shared().read(World::truth)
     }
 
     /// Every event since the start or the last [`Emulator::forget_events`], in order.
@@ -271,7 +300,7 @@ impl Emulator {
         self.shared().counts().by_directory.clone()
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.running.shared
     }
 }

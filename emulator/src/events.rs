@@ -2,11 +2,14 @@
 //!
 //! Source of every shape: the `dsync.*` events of WorkOS's OpenAPI document.
 
+use std::sync::Arc;
+
 use actix_web::web::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::event_log::EventLog;
 use crate::ids::Ids;
 use crate::records::{Directory, Group, User, iso_millis};
 
@@ -17,44 +20,54 @@ pub struct EmittedEvent {
     pub id: String,
     /// The type, such as `dsync.user.created`.
     pub event: String,
+    /// The organization that it is about.
+    pub organization_id: Arc<str>,
     /// When it was emitted; whole milliseconds.
     pub created_at: DateTime<Utc>,
     /// The JSON envelope: exactly the bytes that are signed and sent. A copy is cheap.
     pub body: Bytes,
 }
 
-/// Makes events: it holds the clock and the ids that they take, and keeps them until they are collected.
+/// Makes events: it holds the clock and the ids that they take, and logs them. A body is kept once, whoever has the event.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) ids: Ids,
+    pub(crate) log: EventLog,
+    /// While it is set nothing is emitted: no event, no id, no cost.
+    pub(crate) silent: bool,
     now: DateTime<Utc>,
-    emitted: Vec<EmittedEvent>,
 }
 
 impl Outbox {
     pub(crate) fn new(ids: Ids) -> Self {
-        Self { ids, now: DateTime::UNIX_EPOCH, emitted: Vec::new() }
+        Self { ids, log: EventLog::default(), silent: false, now: DateTime::UNIX_EPOCH }
     }
 
     /// Moves the clock to `now`, in whole milliseconds as WorkOS has them, and never backwards.
     pub(crate) fn set_now(&mut self, now: DateTime<Utc>) {
         let whole = now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now);
         self.now = self.now.max(whole);
+        self.log.expire(self.now);
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.now
     }
 
-    pub(crate) fn emit(&mut self, event: &'static str, data: &impl Serialize) {
+    pub(crate) fn emit(&mut self, event: &'static str, organization_id: &Arc<str>, data: &impl Serialize) {
+        if self.silent {
+            return;
+        }
         let id = self.ids.next("event_");
         let envelope = Envelope { object: "event", id: &id, event, data, created_at: self.now, context: Map::new() };
         let body = serde_json::to_vec(&envelope).expect("records have string keys only");
-        self.emitted.push(EmittedEvent { event: event.to_owned(), created_at: self.now, body: Bytes::from(body), id });
-    }
-
-    pub(crate) fn take(&mut self) -> Vec<EmittedEvent> {
-        std::mem::take(&mut self.emitted)
+        self.log.push(EmittedEvent {
+            event: event.to_owned(),
+            organization_id: organization_id.clone(),
+            created_at: self.now,
+            body: Bytes::from(body.into_boxed_slice()),
+            id,
+        });
     }
 }
 
@@ -69,7 +82,7 @@ struct Envelope<'a, T> {
     context: Map<String, Value>,
 }
 
-/// The data of `dsync.activated` and, without its two last fields, of `dsync.deleted`.
+/// The data of `dsync.activated` and `dsync.deactivated` and, without its two last fields, of `dsync.deleted`.
 #[derive(Serialize)]
 pub(crate) struct DirectoryData<'a> {
     object: &'static str,
@@ -92,7 +105,7 @@ pub(crate) struct DirectoryData<'a> {
 #[derive(Serialize)]
 struct Domain<'a> {
     object: &'static str,
-    id: String,
+    id: &'a str,
     domain: &'a str,
 }
 
@@ -112,12 +125,10 @@ impl<'a> DirectoryData<'a> {
         }
     }
 
-    pub(crate) fn activated(directory: &'a Directory, ids: &mut Ids) -> Self {
-        let domain = directory.domain.as_deref().map(|domain| Domain {
-            object: "organization_domain",
-            id: ids.next("org_domain_"),
-            domain,
-        });
+    /// With `domain_id` as the id of the directory's domain.
+    pub(crate) fn activated(directory: &'a Directory, domain_id: &'a str) -> Self {
+        let domain = directory.domain.as_deref();
+        let domain = domain.map(|domain| Domain { object: "organization_domain", id: domain_id, domain });
         Self {
             external_key: Some(&directory.external_key),
             domains: Some(domain.into_iter().collect()),
@@ -132,6 +143,18 @@ pub(crate) struct MembershipData<'a> {
     pub(crate) directory_id: &'a str,
     pub(crate) user: &'a User,
     pub(crate) group: &'a Group,
+}
+
+/// A bearer token of a SCIM directory: the data of `dsync.token.created` and `dsync.token.revoked`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TokenData {
+    pub(crate) object: &'static str,
+    pub(crate) id: String,
+    pub(crate) directory_id: String,
+    pub(crate) organization_id: String,
+    pub(crate) token_suffix: String,
+    #[serde(serialize_with = "iso_millis")]
+    pub(crate) created_at: DateTime<Utc>,
 }
 
 /// The data of an `.updated` event.

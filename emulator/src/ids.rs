@@ -2,6 +2,8 @@
 
 use ulid::Ulid;
 
+use crate::random::SplitMix64;
+
 /// The time inside the first id, 2026-01-15T12:00:00Z in Unix milliseconds. A fixed one, so that a seed decides every id.
 const FIRST_ID_MS: u64 = 1_768_478_400_000;
 
@@ -13,18 +15,18 @@ const KEY_ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghij
 /// A seeded source of ids and keys. Each id is greater than every one before it, whatever its prefix.
 #[derive(Debug)]
 pub(crate) struct Ids {
-    state: u64,
+    random: SplitMix64,
     made: u64,
 }
 
 impl Ids {
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self { state: seed, made: 0 }
+        Self { random: SplitMix64::seeded(seed), made: 0 }
     }
 
     /// The next id. Its time part counts ids and not milliseconds, which is what makes ids increase and repeat.
     pub(crate) fn next(&mut self, prefix: &str) -> String {
-        let wide = (u128::from(self.bits()) << 64) | u128::from(self.bits());
+        let wide = (u128::from(self.random.bits()) << 64) | u128::from(self.random.bits());
         let random = wide & ((1 << ULID_RANDOM_BITS) - 1);
         let ulid = Ulid::from_parts(FIRST_ID_MS + self.made, random);
         self.made += 1;
@@ -33,21 +35,7 @@ impl Ids {
 
     /// `length` characters of letters and digits, such as identity providers use for their own ids.
     pub(crate) fn key(&mut self, length: usize) -> String {
-        (0..length)
-            .map(|_| {
-                let index = self.bits() % KEY_ALPHABET.len() as u64;
-                char::from(KEY_ALPHABET[index as usize])
-            })
-            .collect()
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood, 2014): small, and good enough for ids that need not be secret.
-    fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        (0..length).map(|_| char::from(KEY_ALPHABET[self.random.below(KEY_ALPHABET.len())])).collect()
     }
 }
 

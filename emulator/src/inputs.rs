@@ -120,6 +120,18 @@ pub enum WorldError {
     /// No group has this id.
     #[error("Directory Group not found: '{0}'.")]
     UnknownGroup(String),
+    /// No token has this id.
+    #[error("Directory Token not found: '{0}'.")]
+    UnknownToken(String),
+    /// No webhook endpoint has this id.
+    #[error("Webhook Endpoint not found: '{0}'.")]
+    UnknownEndpoint(String),
+    /// A user who is active cannot be rehired.
+    #[error("Directory User is still active: '{0}'.")]
+    StillActive(String),
+    /// What a bulk change asked for cannot be done.
+    #[error("{0}")]
+    Bulk(String),
 }
 
 fn default_kind() -> String {

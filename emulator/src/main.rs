@@ -1,12 +1,20 @@
 //! Runs an emulator until it is interrupted.
 
+mod chaos_args;
+mod welcome;
+
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
+use chaos_args::ChaosArgs;
 use chrono::Utc;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use workos_emulator::{Emulator, NewDirectory, NewUser, Options, WorldError};
+use workos_emulator::{
+    DeliveryOptions, Emulator, EndpointChange, NewDirectory, NewUser, Options, SeedFile, UnknownCursor, WorldError,
+};
 
 /// An emulator of WorkOS Directory Sync.
 #[derive(Parser)]
@@ -19,7 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the API and send webhooks until interrupted.
-    Serve(Serve),
+    Serve(Box<Serve>),
 }
 
 #[derive(clap::Args)]
@@ -33,76 +41,123 @@ struct Serve {
     /// Bearer key that the API accepts.
     #[arg(long, default_value = "sk_test_emulator")]
     api_key: String,
-    /// Where to send webhooks.
-    #[arg(long)]
+    /// Where to send webhooks; it need not be up yet.
+    #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     /// Secret that webhooks are signed with.
     #[arg(long, default_value = "whsec_emulator")]
     secret: String,
+    /// Make what this YAML file describes: organizations, directories, users, groups.
+    #[arg(long, value_name = "FILE")]
+    seed_file: Option<PathBuf>,
     /// Make an example directory with this many users.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     users: usize,
     /// Decides the ids; by default they are new in each run, as a consumer remembers those of the last.
     #[arg(long)]
     seed: Option<u64>,
+    /// Multiplies the rate limits; 0 is none at all.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
+    limits_scale: f64,
+    /// Tell of deactivations and of deleted directories as environments from before October 2023 do.
+    #[arg(long)]
+    older_deletions: bool,
+    /// What GET /events does about a cursor that it does not know.
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = UnknownCursor::Restart)]
+    unknown_cursor: UnknownCursor,
+    #[command(flatten)]
+    chaos: ChaosArgs,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
+        _ => Err("it is a number from 0 on".to_owned()),
+    }
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,workos_emulator=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let Command::Serve(serve) = Cli::parse().command;
-    let options = Options {
-        bind: SocketAddr::new(serve.bind, serve.port),
-        api_key: serve.api_key,
-        seed: serve.seed.unwrap_or_else(|| Utc::now().timestamp_micros().unsigned_abs()),
-        ..Options::default()
-    };
-    let emulator = Emulator::start(options).await?;
-    println!("Set in the consumer:");
-    println!("  WORKOS_API_BASE_URL={}", emulator.url());
-    println!("  WORKOS_API_KEY={}", emulator.api_key());
-    println!("  WORKOS_WEBHOOK_SECRET={}", serve.secret);
-    match &serve.endpoint {
-        Some(url) => {
-            emulator.register_endpoint(url, &serve.secret);
-            println!("Webhooks go to {url}");
+    match run(*serve).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+            ExitCode::FAILURE
         }
-        None => println!("No webhooks are sent: give an --endpoint"),
+    }
+}
+
+async fn run(serve: Serve) -> Result<(), Box<dyn Error>> {
+    let seed_file = serve.seed_file.as_deref().map(read_seed_file).transpose()?;
+    let emulator = Emulator::start(options(&serve)).await?;
+    if let Some(url) = &serve.endpoint {
+        let secret = Some(serve.secret.clone());
+        emulator
+            .change(|world| world.add_webhook_endpoint(url, EndpointChange { secret, ..EndpointChange::default() }));
+    }
+    if let Some(seed) = seed_file {
+        emulator.change(|world| world.plant(seed))?;
     }
     if serve.users > 0 {
-        let id = make_example(&emulator, serve.users)?;
-        println!("Made the directory Acme, {id}, with {} users", serve.users);
+        make_example(&emulator, serve.users)?;
+    }
+    println!("{}", welcome::text(&emulator, &serve.secret));
+    if serve.chaos.any() {
+        println!("\nChaos reigns, with the seed {}", serve.chaos.chaos_seed);
     }
     tokio::signal::ctrl_c().await?;
     emulator.stop().await;
     Ok(())
 }
 
+fn options(serve: &Serve) -> Options {
+    Options {
+        bind: SocketAddr::new(serve.bind, serve.port),
+        api_key: serve.api_key.clone(),
+        seed: serve.seed.unwrap_or_else(|| Utc::now().timestamp_micros().unsigned_abs()),
+        limits_scale: serve.limits_scale,
+        older_deletions: serve.older_deletions,
+        unknown_cursor: serve.unknown_cursor,
+        webhook_secret: Some(serve.secret.clone()),
+        delivery: DeliveryOptions { wait_for_first_answer: true, ..DeliveryOptions::default() },
+        webhook_chaos: serve.chaos.webhooks(),
+        api_chaos: serve.chaos.api(),
+        chaos_seed: serve.chaos.chaos_seed,
+        ..Options::default()
+    }
+}
+
+fn read_seed_file(path: &std::path::Path) -> Result<SeedFile, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    SeedFile::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// Makes a directory in which everybody is in one department's group, and in that of the whole company.
-fn make_example(emulator: &Emulator, users: usize) -> Result<String, WorldError> {
-    const FIRST: [&str; 8] = ["Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Radia", "Ken"];
-    const LAST: [&str; 9] =
-        ["Lovelace", "Hopper", "Turing", "Dijkstra", "Liskov", "Knuth", "Perlman", "Thompson", "Allen"];
-    const DEPARTMENTS: [&str; 3] = ["Engineering", "Sales", "People"];
-    let acme = emulator.create_directory(NewDirectory::named("Acme"));
-    let everyone = emulator.create_group(&acme, "Everyone")?;
-    let mut departments = Vec::new();
-    for name in DEPARTMENTS {
-        departments.push((name, emulator.create_group(&acme, name)?));
-    }
-    for number in 0..users {
-        let (department, group) = &departments[number % DEPARTMENTS.len()];
-        let mut new = NewUser::named(FIRST[number % FIRST.len()], LAST[number % LAST.len()], "acme.example");
-        // The names repeat after 72 people; addresses do not.
-        if number >= FIRST.len() * LAST.len() {
-            new.email = format!("{number}.{}", new.email);
+fn make_example(emulator: &Emulator, users: usize) -> Result<(), WorldError> {
+    emulator.change(|world| {
+        let acme = world.create_directory(NewDirectory::named("Acme"));
+        let everyone = world.create_group(&acme, "Everyone")?;
+        let mut departments = Vec::new();
+        for name in ["Engineering", "Sales", "People"] {
+            departments.push((name, world.create_group(&acme, name)?));
         }
-        new.department = (*department).to_owned();
-        new.role = (number == 0).then(|| "admin".to_owned());
-        let user = emulator.create_user(&acme, new)?;
-        emulator.add_member(&everyone, &user)?;
-        emulator.add_member(group, &user)?;
-    }
-    Ok(acme)
+        for number in 0..users {
+            let (department, group) = &departments[number % departments.len()];
+            let mut new = NewUser::invented(number, "acme.example");
+            new.department = (*department).to_owned();
+            new.role = (number == 0).then(|| "admin".to_owned());
+            let user = world.create_user(&acme, new)?;
+            world.add_member(&everyone, &user)?;
+            world.add_member(group, &user)?;
+        }
+        Ok(())
+    })
 }

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::api_chaos::ApiChaos;
+use crate::webhook_chaos::WebhookChaos;
+
 /// How an emulator is set up; the default behaves like WorkOS's production, on a free port of 127.0.0.1.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -19,10 +22,26 @@ pub struct Options {
     pub seed: u64,
     /// Whether a single user is answered with its `groups`; environments made since May 2026 answer an empty array.
     pub embed_groups: bool,
+    /// Multiplies both limits, and divides the cooldown of `POST /directories/{id}/sync`; 0 switches all of them off.
+    pub limits_scale: f64,
+    /// What `GET /events` does about a cursor that it does not know.
+    pub unknown_cursor: UnknownCursor,
+    /// Whether deletions go as in older environments: the deletion of a directory announces every membership, user and
+    /// group before the directory itself, where production sends `dsync.deleted` and nothing else; and the control route
+    /// deactivates people by `dsync.user.updated`, unless it is told how.
+    pub older_deletions: bool,
+    /// The secret that webhook endpoints get when they are made over the API; `None` makes one for each.
+    pub webhook_secret: Option<String>,
     /// Whether `/directory_users?group=` leaves out inactive users.
     pub omit_inactive_from_group_members: bool,
     /// How webhooks are sent.
     pub delivery: DeliveryOptions,
+    /// What befalls webhooks from the start on.
+    pub webhook_chaos: WebhookChaos,
+    /// What befalls requests to the API from the start on.
+    pub api_chaos: ApiChaos,
+    /// Decides what chaos strikes.
+    pub chaos_seed: u64,
 }
 
 impl Default for Options {
@@ -32,12 +51,30 @@ impl Default for Options {
             api_key: "sk_test_emulator".to_owned(),
             requests_per_minute: 6000,
             directory_users_per_second: 4,
+            limits_scale: 1.0,
+            unknown_cursor: UnknownCursor::default(),
+            older_deletions: false,
+            webhook_secret: None,
             seed: 0,
             embed_groups: false,
             omit_inactive_from_group_members: false,
             delivery: DeliveryOptions::default(),
+            webhook_chaos: WebhookChaos::default(),
+            api_chaos: ApiChaos::default(),
+            chaos_seed: 0,
         }
     }
+}
+
+/// What `GET /events` does about an `after` or `before` that it does not know (any more).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCursor {
+    /// It answers the first page, as if there were no cursor; a consumer has to notice by itself.
+    #[default]
+    Restart,
+    /// It answers 422.
+    Refuse,
 }
 
 /// How webhooks are sent.
@@ -56,6 +93,9 @@ pub struct DeliveryOptions {
     pub max_retry: Duration,
     /// Attempts in all, the first one included.
     pub max_attempts: u32,
+    /// Whether an endpoint that has never answered is waited for, whatever the number of attempts: it is asked once a
+    /// second, and gets everything once it answers.
+    pub wait_for_first_answer: bool,
 }
 
 impl Default for DeliveryOptions {
@@ -66,6 +106,7 @@ impl Default for DeliveryOptions {
             first_retry: Duration::from_millis(500),
             max_retry: Duration::from_secs(30),
             max_attempts: 7,
+            wait_for_first_answer: false,
         }
     }
 }

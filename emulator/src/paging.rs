@@ -25,8 +25,8 @@ enum Order {
 pub(crate) struct PageQuery {
     limit: usize,
     order: Order,
-    before: Option<String>,
-    after: Option<String>,
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
 }
 
 impl PageQuery {
@@ -62,10 +62,26 @@ pub(crate) struct Page<'a> {
     pub(crate) metadata: ListMetadata<'a>,
 }
 
+/// Ids in rising order.
+pub(crate) trait Ordered {
+    /// Those strictly between the bounds.
+    fn between(&self, lower: Option<&str>, upper: Option<&str>) -> impl DoubleEndedIterator<Item = &str>;
+}
+
+impl Ordered for BTreeSet<Arc<str>> {
+    fn between(&self, lower: Option<&str>, upper: Option<&str>) -> impl DoubleEndedIterator<Item = &str> {
+        // `BTreeSet::range` panics on bounds that enclose nothing.
+        let enclosing = lower.zip(upper).is_none_or(|(lower, upper)| lower < upper);
+        let bound = |id: Option<_>| id.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = enclosing.then(|| self.range::<str, _>((bound(lower), bound(upper))));
+        range.into_iter().flatten().map(|id| &**id)
+    }
+}
+
 /// The page of `set` that `query` asks for, of the ids that `keep` accepts.
 ///
 /// A cursor is a place in the order and not a record: it works even when its record is gone.
-pub(crate) fn page<'a>(set: &'a BTreeSet<Arc<str>>, query: &PageQuery, keep: impl Fn(&str) -> bool) -> Page<'a> {
+pub(crate) fn page<'a>(set: &'a impl Ordered, query: &PageQuery, keep: impl Fn(&str) -> bool) -> Page<'a> {
     let (before, after) = match query.order {
         Order::Normal => (query.after.as_deref(), query.before.as_deref()),
         Order::Asc | Order::Desc => (query.before.as_deref(), query.after.as_deref()),
@@ -95,23 +111,13 @@ pub(crate) fn page<'a>(set: &'a BTreeSet<Arc<str>>, query: &PageQuery, keep: imp
 
 /// Up to `limit` ids strictly between the bounds, from the lower end if `upwards`.
 fn gather<'a>(
-    set: &'a BTreeSet<Arc<str>>,
+    set: &'a impl Ordered,
     (lower, upper): (Option<&str>, Option<&str>),
     upwards: bool,
     limit: usize,
     keep: impl Fn(&str) -> bool,
 ) -> Vec<&'a str> {
-    // `BTreeSet::range` panics on bounds that enclose nothing.
-    if let (Some(lower), Some(upper)) = (lower, upper)
-        && lower >= upper
-    {
-        return Vec::new();
-    }
-    let bound = |id| match id {
-        Some(id) => Bound::Excluded(id),
-        None => Bound::Unbounded,
-    };
-    let range = set.range::<str, _>((bound(lower), bound(upper))).map(|id| &**id);
+    let range = set.between(lower, upper);
     if upwards {
         range.filter(|id| keep(id)).take(limit).collect()
     } else {

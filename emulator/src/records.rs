@@ -85,7 +85,7 @@ pub struct User {
     pub username: Option<String>,
     /// Job title (deprecated by WorkOS, still sent).
     pub job_title: Option<String>,
-    /// `active` or `inactive`.
+    /// `active`, `inactive` or `suspended`.
     pub state: String,
     /// Attributes after WorkOS's mapping.
     pub custom_attributes: CustomAttributes,
@@ -182,7 +182,7 @@ pub struct Truth {
 #[derive(Serialize)]
 pub(crate) struct UserWithGroups<'a> {
     #[serde(flatten)]
-    pub(crate) user: &'a User,
+    pub(crate) user: User,
     pub(crate) groups: Vec<&'a Group>,
 }
 

@@ -2,18 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
-use crate::delivery::Deliveries;
+use crate::api_chaos::{ApiChaos, ApiPlan};
+use crate::chaos::ApiPlanner;
+use crate::delivery::{Deliveries, EndpointId};
+use crate::endpoints::EndpointChange;
 use crate::events::EmittedEvent;
-use crate::limits::Limits;
 use crate::options::Options;
+use crate::request::{ApiRequest, ApiResponse};
+use crate::routes::Call;
 use crate::world::World;
 
 /// How the API misbehaves; requests under way keep what they met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ApiFault {
     /// It does not.
     #[default]
@@ -24,65 +30,101 @@ pub enum ApiFault {
     HtmlNotFound,
     /// No request is ever answered.
     Hang,
+    /// Every request is answered 429 with `Retry-After: 1`, in WorkOS's words.
+    RateLimited,
 }
 
 /// Which path is counted how often.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Counts {
     pub(crate) by_path: BTreeMap<String, u64>,
     pub(crate) by_directory: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Answers by path and status; what was never answered is not in here.
+    pub(crate) by_status: BTreeMap<String, BTreeMap<u16, u64>>,
 }
 
 /// The settings that can change while the emulator runs.
 #[derive(Clone, Debug)]
 struct Settings {
-    api_key: String,
     fault: ApiFault,
     latency: Duration,
+    chaos_seed: u64,
 }
 
 struct State {
     world: World,
-    log: Vec<EmittedEvent>,
+    /// The endpoints that deliveries know, by the API's ids.
+    endpoints: BTreeMap<String, EndpointId>,
+    endpoints_version: u64,
 }
 
 pub(crate) struct Shared {
-    pub(crate) embed_groups: bool,
-    pub(crate) omit_inactive_from_group_members: bool,
-    pub(crate) limits: Limits,
     pub(crate) deliveries: Arc<Deliveries>,
     state: Mutex<State>,
     settings: Mutex<Settings>,
+    api_planner: Mutex<ApiPlanner>,
     counts: Mutex<Counts>,
 }
 
 impl Shared {
     pub(crate) fn new(options: &Options, deliveries: Arc<Deliveries>) -> Self {
         Self {
-            embed_groups: options.embed_groups,
-            omit_inactive_from_group_members: options.omit_inactive_from_group_members,
-            limits: Limits::new(options.requests_per_minute, options.directory_users_per_second),
             deliveries,
-            state: Mutex::new(State { world: World::seeded(options.seed), log: Vec::new() }),
+            state: Mutex::new(State { world: World::new(options), endpoints: BTreeMap::new(), endpoints_version: 0 }),
             settings: Mutex::new(Settings {
-                api_key: options.api_key.clone(),
                 fault: ApiFault::None,
                 latency: Duration::ZERO,
+                chaos_seed: options.chaos_seed,
             }),
+            api_planner: Mutex::new(ApiPlanner::new(ApiChaos::default(), 0, Instant::now())),
             counts: Mutex::default(),
         }
     }
 
     /// Runs one change and sends off what it emitted, as one step: events are queued in the order of their changes.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        self.change_state(|state| change(&mut state.world))
+    }
+
+    /// Answers a request of the API, from the state of `lag` ago as far back as the API's chaos keeps it.
+    pub(crate) fn answer(&self, request: &ApiRequest, lag: Duration) -> ApiResponse {
+        let lag = TimeDelta::from_std(lag).unwrap_or(TimeDelta::MAX);
+        self.change(|world| world.answer_from(request, lag))
+    }
+
+    /// The path of a request with its placeholder and the directory that it is about; `None` for an unknown path.
+    pub(crate) fn subject(&self, request: &ApiRequest) -> Option<(&'static str, Option<String>)> {
+        let call = Call::read(request)?;
+        Some((call.template, self.read(|world| world.subject(&call).map(str::to_owned))))
+    }
+
+    /// Registers an endpoint for everything that is emitted.
+    pub(crate) fn register_endpoint(&self, url: &str, secret: &str) -> EndpointId {
+        let secret = Some(secret.to_owned());
+        let id = self.change(|world| world.add_webhook_endpoint(url, EndpointChange { secret, ..Default::default() }));
+        lock(&self.state).endpoints[&id]
+    }
+
+    pub(crate) fn remove_endpoint(&self, endpoint: EndpointId) {
+        self.change_state(|state| {
+            let found = state.endpoints.iter().find(|(_, known)| **known == endpoint);
+            if let Some((id, _)) = found {
+                // It is there: deliveries know no others.
+                let _ = state.world.remove_webhook_endpoint(id);
+            }
+        });
+    }
+
+    fn change_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.state);
         state.world.set_now(Utc::now());
-        let result = change(&mut state.world);
-        let events = state.world.take_events();
-        for event in &events {
+        let result = change(&mut state);
+        if state.endpoints_version != state.world.endpoints.version {
+            state.tell_endpoints(&self.deliveries);
+        }
+        for event in &state.world.take_events() {
             self.deliveries.enqueue(event);
         }
-        state.log.extend(events);
         result
     }
 
@@ -91,30 +133,29 @@ impl Shared {
     }
 
     pub(crate) fn events(&self) -> Vec<EmittedEvent> {
-        lock(&self.state).log.clone()
+        lock(&self.state).world.events()
     }
 
     pub(crate) fn redeliver(&self, event_id: &str) -> bool {
         let state = lock(&self.state);
-        let found = state.log.binary_search_by(|event| event.id.as_str().cmp(event_id));
-        match found {
-            Ok(index) => self.deliveries.enqueue(&state.log[index]),
-            Err(_) => return false,
+        let event = state.world.out.log.get(event_id);
+        if let Some(event) = event {
+            self.deliveries.enqueue_again(event);
         }
-        true
+        event.is_some()
     }
 
     pub(crate) fn forget_events(&self) {
-        lock(&self.state).log = Vec::new();
+        lock(&self.state).world.out.log.clear();
         self.deliveries.forget_finished();
     }
 
     pub(crate) fn api_key(&self) -> String {
-        lock(&self.settings).api_key.clone()
+        lock(&self.state).world.settings.api_key.clone()
     }
 
     pub(crate) fn set_api_key(&self, key: &str) {
-        lock(&self.settings).api_key = key.to_owned();
+        lock(&self.state).world.set_api_key(key);
     }
 
     pub(crate) fn fault(&self) -> ApiFault {
@@ -133,12 +174,63 @@ impl Shared {
         lock(&self.settings).latency = latency;
     }
 
+    pub(crate) fn chaos_seed(&self) -> u64 {
+        lock(&self.settings).chaos_seed
+    }
+
+    pub(crate) fn set_chaos_seed(&self, seed: u64) {
+        lock(&self.settings).chaos_seed = seed;
+    }
+
+    pub(crate) fn api_chaos(&self) -> ApiChaos {
+        lock(&self.api_planner).chaos().clone()
+    }
+
+    /// Starts the API's chaos anew, from position 0 on.
+    pub(crate) fn start_api_chaos(&self, chaos: ApiChaos) {
+        lock(&self.state).world.keep_history(chaos.lag);
+        *lock(&self.api_planner) = ApiPlanner::new(chaos, self.chaos_seed(), Instant::now());
+    }
+
+    /// What befalls a request that arrives now: the fault that was set, or else what chaos plans.
+    pub(crate) fn plan_request(&self) -> ApiPlan {
+        let planned = lock(&self.api_planner).next(Instant::now());
+        let settings = lock(&self.settings);
+        let fault = if settings.fault == ApiFault::None { planned.fault } else { settings.fault };
+        ApiPlan { fault, latency: settings.latency + planned.latency, ..planned }
+    }
+
     pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
         lock(&self.counts)
     }
 }
 
+impl State {
+    /// Makes the endpoints that deliveries know those of the world.
+    fn tell_endpoints(&mut self, deliveries: &Deliveries) {
+        let Self { world, endpoints, endpoints_version } = self;
+        endpoints.retain(|id, known| {
+            let kept = world.endpoints.all().any(|endpoint| endpoint.id == *id);
+            if !kept {
+                deliveries.remove(*known);
+            }
+            kept
+        });
+        for endpoint in world.endpoints.all() {
+            let register = || deliveries.register(&endpoint.endpoint_url, &endpoint.secret);
+            let known = endpoints.entry(endpoint.id.clone()).or_insert_with(register);
+            deliveries.configure(*known, endpoint);
+        }
+        *endpoints_version = world.endpoints.version;
+    }
+}
+
 impl Counts {
+    pub(crate) fn count_answer(&mut self, path: &str, status: u16) {
+        let statuses = self.by_status.entry(path.to_owned()).or_default();
+        *statuses.entry(status).or_default() += 1;
+    }
+
     pub(crate) fn count(&mut self, path: &str, directory_id: Option<&str>) {
         *self.by_path.entry(path.to_owned()).or_default() += 1;
         if let Some(id) = directory_id {

@@ -2,142 +2,213 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
-
-use crate::changes::filled;
+use crate::entries::{ACTIVE, INACTIVE, Id, UserEntry, Words};
 use crate::events::Updated;
 use crate::inputs::{Deactivation, NewUser, UserChange, WorldError};
-use crate::records::{CustomAttributes, Email, Role, User, UserCounts};
-use crate::world::{Id, UserEntry, World};
-
-const ACTIVE: &str = "active";
-const INACTIVE: &str = "inactive";
+use crate::records::UserCounts;
+use crate::world::World;
 
 impl World {
-    /// Emits `dsync.user.created`.
-    pub(crate) fn create_user(&mut self, directory_id: &str, new: NewUser) -> Result<String, WorldError> {
-        let now = self.out.now();
-        let organization_id = self.directory_entry(directory_id)?.record.organization_id.clone();
-        let ids = &mut self.out.ids;
-        let given_raw = new.raw_attributes.is_some();
-        let mut record = User {
-            object: "directory_user",
-            id: ids.next("directory_user_"),
-            directory_id: directory_id.to_owned(),
-            organization_id,
-            idp_id: new.idp_id.unwrap_or_else(|| format!("00u{}", ids.key(17))),
-            email: filled(new.email),
-            first_name: filled(new.first_name),
-            last_name: filled(new.last_name),
-            name: None,
-            emails: Vec::new(),
-            username: None,
-            job_title: filled(new.job_title),
-            state: ACTIVE.to_owned(),
-            custom_attributes: CustomAttributes { department: filled(new.department), job_title: None },
-            raw_attributes: new.raw_attributes.unwrap_or(Value::Null),
-            role: new.role.and_then(filled).map(|slug| Role { slug }),
-            roles: Vec::new(),
-            created_at: now,
-            updated_at: now,
-        };
-        derive(&mut record, given_raw);
-        self.out.emit("dsync.user.created", &record);
-        let id = record.id.clone();
-        let shared: Id = Id::from(id.as_str());
-        let directory = self.directory_entry(directory_id)?;
-        directory.users.insert(shared.clone());
-        *state_count(&mut directory.record.metadata.users, ACTIVE) += 1;
-        let entry = UserEntry { record, groups: BTreeSet::new(), given_raw, deleted: false };
-        self.users.insert(shared, entry);
-        Ok(id)
+    /// Makes an active user and returns its id. Emits `dsync.user.created`.
+    ///
+    /// # Errors
+    /// The directory does not exist.
+    pub fn create_user(&mut self, directory_id: &str, new: NewUser) -> Result<String, WorldError> {
+        self.create_user_in_state(directory_id, new, ACTIVE)
     }
 
-    /// Emits `dsync.user.updated`, if anything changes.
-    pub(crate) fn update_user(&mut self, id: &str, change: UserChange) -> Result<(), WorldError> {
-        self.alter_user(id, |user| {
-            replace(&mut user.first_name, change.first_name);
-            replace(&mut user.last_name, change.last_name);
-            replace(&mut user.email, change.email);
-            replace(&mut user.job_title, change.job_title);
-            replace(&mut user.custom_attributes.department, change.department);
-            if let Some(slug) = change.role {
-                user.role = filled(slug).map(|slug| Role { slug });
+    /// As [`World::create_user`], with the user in `state` from the first.
+    ///
+    /// # Errors
+    /// The directory does not exist.
+    pub fn create_user_in_state(
+        &mut self,
+        directory_id: &str,
+        new: NewUser,
+        state: &str,
+    ) -> Result<String, WorldError> {
+        let now = self.out.now();
+        let home = self.directory_entry(directory_id)?.home.clone();
+        let id = Id::from(self.out.ids.next("directory_user_"));
+        let idp_id = new.idp_id.unwrap_or_else(|| format!("00u{}", self.out.ids.key(17)));
+        let words = &mut self.words;
+        let entry = UserEntry {
+            id: id.clone(),
+            home,
+            idp_id: idp_id.into(),
+            email: boxed(new.email),
+            first_name: words.share_filled(&new.first_name),
+            last_name: words.share_filled(&new.last_name),
+            job_title: words.share_filled(&new.job_title),
+            department: words.share_filled(&new.department),
+            role: new.role.and_then(|slug| words.share_filled(&slug)),
+            state: words.share(state),
+            raw: new.raw_attributes.map(Box::new),
+            created_at: now,
+            updated_at: now,
+            deleted: false,
+            groups: BTreeSet::new(),
+        };
+        self.insert_user(entry);
+        Ok(id.to_string())
+    }
+
+    fn insert_user(&mut self, entry: UserEntry) {
+        if !self.out.silent {
+            self.out.emit("dsync.user.created", &entry.home.organization_id, &entry.record());
+        }
+        if let Some(directory) = self.directories.get_mut(&entry.home.directory_id) {
+            directory.users.insert(entry.id.clone());
+            *state_count(&mut directory.record.metadata.users, &entry.state) += 1;
+        }
+        self.users.insert(entry.id.clone(), entry);
+    }
+
+    /// Changes a user. Emits `dsync.user.updated`, if anything changes.
+    ///
+    /// # Errors
+    /// The user does not exist.
+    pub fn update_user(&mut self, id: &str, change: UserChange) -> Result<(), WorldError> {
+        self.alter_user(id, |user, words| {
+            replace(words, &mut user.first_name, change.first_name);
+            replace(words, &mut user.last_name, change.last_name);
+            replace(words, &mut user.job_title, change.job_title);
+            replace(words, &mut user.department, change.department);
+            replace(words, &mut user.role, change.role);
+            if let Some(email) = change.email {
+                user.email = boxed(email);
             }
         })
     }
 
-    /// Emits what the kind of deactivation says; nothing if there is nothing left to do.
-    pub(crate) fn deactivate_user(&mut self, id: &str, deactivation: Deactivation) -> Result<(), WorldError> {
+    /// Deactivates a user; see [`Deactivation`] for what is emitted. Nothing is, if there is nothing left to do.
+    ///
+    /// # Errors
+    /// The user does not exist.
+    pub fn deactivate_user(&mut self, id: &str, deactivation: Deactivation) -> Result<(), WorldError> {
         match deactivation {
-            Deactivation::UpdatedInactive => self.alter_user(id, |user| user.state = INACTIVE.to_owned()),
+            Deactivation::UpdatedInactive => self.set_user_state(id, INACTIVE),
             Deactivation::DeletedKept => self.delete_but_keep_user(id),
             Deactivation::DeletedGone => self.delete_user(id),
         }
     }
 
-    /// Emits `dsync.user.updated`, if the user was inactive. Memberships are not announced again.
-    pub(crate) fn reactivate_user(&mut self, id: &str) -> Result<(), WorldError> {
+    /// Makes a kept user active again, with the memberships it had, which are not announced again. Emits
+    /// `dsync.user.updated`, if it was not active.
+    ///
+    /// # Errors
+    /// The user does not exist.
+    pub fn reactivate_user(&mut self, id: &str) -> Result<(), WorldError> {
         self.user_entry(id)?.deleted = false;
-        self.alter_user(id, |user| user.state = ACTIVE.to_owned())
+        self.set_user_state(id, ACTIVE)
+    }
+
+    /// Suspends a user: `dsync.user.updated` with the state `suspended`, unless it was.
+    ///
+    /// # Errors
+    /// The user does not exist.
+    pub fn suspend_user(&mut self, id: &str) -> Result<(), WorldError> {
+        self.set_user_state(id, "suspended")
+    }
+
+    /// Sets any state, known to WorkOS's documents or not. Emits `dsync.user.updated`, if it is another one.
+    ///
+    /// # Errors
+    /// The user does not exist.
+    pub fn set_user_state(&mut self, id: &str, state: &str) -> Result<(), WorldError> {
+        self.alter_user(id, |user, words| user.state = words.share(state))
+    }
+
+    /// Brings somebody back who left, as newer environments do: a new user with the same `idp_id`, address and attributes,
+    /// and without memberships. Returns the new id. Emits `dsync.user.created`.
+    ///
+    /// # Errors
+    /// Nobody had this id, or the user is still active.
+    pub fn rehire_user(&mut self, id: &str) -> Result<String, WorldError> {
+        let former = self.departed.get(id).or_else(|| self.users.get(id));
+        let former = former.ok_or_else(|| WorldError::UnknownUser(id.to_owned()))?;
+        if former.is_active() {
+            return Err(WorldError::StillActive(id.to_owned()));
+        }
+        let now = self.out.now();
+        let new_id = Id::from(self.out.ids.next("directory_user_"));
+        let entry = UserEntry {
+            id: new_id.clone(),
+            state: self.words.share(ACTIVE),
+            created_at: now,
+            updated_at: now,
+            deleted: false,
+            groups: BTreeSet::new(),
+            ..former.clone()
+        };
+        self.departed.remove(id);
+        self.insert_user(entry);
+        Ok(new_id.to_string())
     }
 
     fn delete_but_keep_user(&mut self, id: &str) -> Result<(), WorldError> {
         let now = self.out.now();
+        let inactive = self.words.share(INACTIVE);
         let entry = self.user_entry(id)?;
         if entry.deleted {
             return Ok(());
         }
         entry.deleted = true;
-        let given_raw = entry.given_raw;
-        let was = std::mem::replace(&mut entry.record.state, INACTIVE.to_owned());
-        if was != INACTIVE {
-            entry.record.updated_at = now;
-            derive(&mut entry.record, given_raw);
+        let was = std::mem::replace(&mut entry.state, inactive);
+        if &*was != INACTIVE {
+            entry.updated_at = now;
         }
-        let record = entry.record.clone();
-        self.count_state(&record.directory_id, &was, INACTIVE);
-        self.out.emit("dsync.user.deleted", &record);
+        let (record, home) = (entry.record(), entry.home.clone());
+        self.count_state(&home.directory_id, &was, INACTIVE);
+        self.out.emit("dsync.user.deleted", &home.organization_id, &record);
         Ok(())
     }
 
-    fn delete_user(&mut self, id: &str) -> Result<(), WorldError> {
+    /// Deletes a user for good; its memberships vanish without events of their own. Emits `dsync.user.deleted`, unless a
+    /// deletion was announced before.
+    ///
+    /// # Errors
+    /// The user does not exist.
+    pub fn delete_user(&mut self, id: &str) -> Result<(), WorldError> {
         let now = self.out.now();
         let mut entry = self.users.remove(id).ok_or_else(|| WorldError::UnknownUser(id.to_owned()))?;
-        for group in &entry.groups {
-            if let Some(group) = self.groups.get_mut(group) {
+        for group in std::mem::take(&mut entry.groups) {
+            if let Some(group) = self.groups.get_mut(&group) {
                 group.members.remove(id);
             }
         }
-        if let Some(directory) = self.directories.get_mut(&*entry.record.directory_id) {
+        if let Some(directory) = self.directories.get_mut(&entry.home.directory_id) {
             directory.users.remove(id);
-            *state_count(&mut directory.record.metadata.users, &entry.record.state) -= 1;
+            *state_count(&mut directory.record.metadata.users, &entry.state) -= 1;
         }
-        if entry.record.is_active() {
-            entry.record.state = INACTIVE.to_owned();
-            entry.record.updated_at = now;
-            derive(&mut entry.record, entry.given_raw);
+        if entry.is_active() {
+            entry.state = self.words.share(INACTIVE);
+            entry.updated_at = now;
         }
-        if !entry.deleted {
-            self.out.emit("dsync.user.deleted", &entry.record);
+        if !entry.deleted && !self.out.silent {
+            self.out.emit("dsync.user.deleted", &entry.home.organization_id, &entry.record());
         }
+        self.departed.insert(entry.id.clone(), entry);
         Ok(())
     }
 
     /// Applies `change` and emits `dsync.user.updated`, unless nothing came of it.
-    fn alter_user(&mut self, id: &str, change: impl FnOnce(&mut User)) -> Result<(), WorldError> {
+    fn alter_user(&mut self, id: &str, change: impl FnOnce(&mut UserEntry, &mut Words)) -> Result<(), WorldError> {
         let now = self.out.now();
-        let entry = self.user_entry(id)?;
-        let old = entry.record.clone();
-        change(&mut entry.record);
-        derive(&mut entry.record, entry.given_raw);
-        if entry.record == old {
+        let Some(entry) = self.users.get_mut(id) else {
+            return Err(WorldError::UnknownUser(id.to_owned()));
+        };
+        let old = entry.record();
+        change(entry, &mut self.words);
+        if entry.record() == old {
             return Ok(());
         }
-        entry.record.updated_at = now;
-        let new = entry.record.clone();
-        self.count_state(&new.directory_id, &old.state, &new.state);
-        self.out.emit("dsync.user.updated", &Updated::new(&old, &new));
+        entry.updated_at = now;
+        let (new, home) = (entry.record(), entry.home.clone());
+        self.count_state(&home.directory_id, &old.state, &new.state);
+        if !self.out.silent {
+            self.out.emit("dsync.user.updated", &home.organization_id, &Updated::new(&old, &new));
+        }
         Ok(())
     }
 
@@ -158,32 +229,13 @@ fn state_count<'a>(counts: &'a mut UserCounts, state: &str) -> &'a mut u64 {
     if state == ACTIVE { &mut counts.active } else { &mut counts.inactive }
 }
 
-fn replace(field: &mut Option<String>, value: Option<String>) {
+fn replace(words: &mut Words, field: &mut Option<Id>, value: Option<String>) {
     if let Some(value) = value {
-        *field = filled(value);
+        *field = words.share_filled(&value);
     }
 }
 
-/// Fills in what follows from the other fields.
-fn derive(user: &mut User, given_raw: bool) {
-    let names = [user.first_name.as_deref(), user.last_name.as_deref()];
-    let names: Vec<&str> = names.into_iter().flatten().collect();
-    user.name = filled(names.join(" "));
-    user.username = user.email.clone();
-    user.emails = user
-        .email
-        .iter()
-        .map(|_| Email { primary: true, kind: "work".to_owned(), value: user.email.clone() })
-        .collect();
-    user.custom_attributes.job_title = user.job_title.clone();
-    user.roles = user.role.iter().cloned().collect();
-    if !given_raw {
-        user.raw_attributes = json!({
-            "id": user.idp_id,
-            "userName": user.email,
-            "name": {"givenName": user.first_name, "familyName": user.last_name},
-            "title": user.job_title,
-            "active": user.is_active(),
-        });
-    }
+/// An empty text is none.
+fn boxed(text: String) -> Option<Box<str>> {
+    (!text.is_empty()).then(|| text.into())
 }

@@ -1,51 +1,58 @@
-//! What there is: directories, users, groups and memberships, and how to read them. The changes are in `changes` and `user_changes`.
+//! What there is: directories, users, groups and memberships, and how to read them. The changes are in `changes`,
+//! `user_changes` and `directory_changes`, the API's answers in `answers`.
 //!
-//! No clock, no network: the time is set from outside, and the events of a change are collected by the caller.
+//! No clock, no network, no chance: the time is set from outside, and the events of a change are taken by the caller.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use crate::events::{EmittedEvent, Outbox};
+use crate::endpoints::WebhookEndpoints;
+use crate::entries::{DirectoryEntry, GroupEntry, Id, UserEntry, Words};
+use crate::events::{EmittedEvent, Outbox, TokenData};
+use crate::history::Versioned;
 use crate::ids::Ids;
+use crate::inputs::Deactivation;
+use crate::limits::Limits;
+use crate::options::{Options, UnknownCursor};
 use crate::paging::{Page, PageQuery, page};
 use crate::records::{Directory, Group, Truth, User};
 
-/// Ids are shared between the indexes: a membership costs two pointers.
-pub(crate) type Id = Arc<str>;
-
-/// The state of an environment, with an index for every list that the API offers.
+/// An environment without a server: its state, and the API's answers from it.
+///
+/// It is synchronous and repeatable: the time comes from [`World::set_now`], rate limits included, every id from the
+/// seed. Changes are made by its methods, requests are answered by [`World::answer`], events are collected by
+/// [`World::take_events`]. [`Emulator`](crate::Emulator) serves one over HTTP.
 #[derive(Debug)]
-pub(crate) struct World {
+pub struct World {
+    pub(crate) settings: Settings,
     pub(crate) out: Outbox,
+    pub(crate) organizations: BTreeMap<Id, String>,
     pub(crate) directory_ids: BTreeSet<Id>,
-    pub(crate) directories: HashMap<Id, DirectoryEntry>,
-    pub(crate) users: HashMap<Id, UserEntry>,
-    pub(crate) groups: HashMap<Id, GroupEntry>,
+    pub(crate) directories: Versioned<DirectoryEntry>,
+    pub(crate) users: Versioned<UserEntry>,
+    pub(crate) groups: Versioned<GroupEntry>,
+    /// Users who are gone, as they were: for a rehire.
+    pub(crate) departed: HashMap<Id, UserEntry>,
+    pub(crate) tokens: BTreeMap<String, TokenData>,
+    pub(crate) words: Words,
+    pub(crate) endpoints: WebhookEndpoints,
+    pub(crate) limits: Limits,
+    /// What the limits take for 1970: only differences matter to them.
+    epoch: Instant,
 }
 
-#[derive(Debug)]
-pub(crate) struct DirectoryEntry {
-    pub(crate) record: Directory,
-    pub(crate) users: BTreeSet<Id>,
-    pub(crate) groups: BTreeSet<Id>,
-}
-
-#[derive(Debug)]
-pub(crate) struct UserEntry {
-    pub(crate) record: User,
-    pub(crate) groups: BTreeSet<Id>,
-    /// The raw attributes were given, and are not derived from the other fields.
-    pub(crate) given_raw: bool,
-    /// A deletion was announced, though the record is kept.
-    pub(crate) deleted: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct GroupEntry {
-    pub(crate) record: Group,
-    pub(crate) members: BTreeSet<Id>,
+/// What requests and changes go by.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) api_key: String,
+    pub(crate) embed_groups: bool,
+    pub(crate) omit_inactive_from_group_members: bool,
+    pub(crate) unknown_cursor: UnknownCursor,
+    pub(crate) older_deletions: bool,
+    pub(crate) limits_scale: f64,
+    pub(crate) webhook_secret: Option<String>,
 }
 
 /// What narrows the list of directories. Source: parameters of `GET /directories` in WorkOS's OpenAPI document.
@@ -57,32 +64,95 @@ pub(crate) struct DirectoryFilter<'a> {
 }
 
 impl World {
-    pub(crate) fn seeded(seed: u64) -> Self {
+    /// An empty environment. Of `options`, what concerns the server and the sending of webhooks has no effect.
+    pub fn new(options: &Options) -> Self {
+        let scaled = |limit: u32| (f64::from(limit) * options.limits_scale).ceil() as u32;
         Self {
-            out: Outbox::new(Ids::seeded(seed)),
+            settings: Settings {
+                api_key: options.api_key.clone(),
+                embed_groups: options.embed_groups,
+                omit_inactive_from_group_members: options.omit_inactive_from_group_members,
+                unknown_cursor: options.unknown_cursor,
+                older_deletions: options.older_deletions,
+                limits_scale: options.limits_scale,
+                webhook_secret: options.webhook_secret.clone(),
+            },
+            out: Outbox::new(Ids::seeded(options.seed)),
+            organizations: BTreeMap::new(),
             directory_ids: BTreeSet::new(),
-            directories: HashMap::new(),
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            directories: Versioned::default(),
+            users: Versioned::default(),
+            groups: Versioned::default(),
+            departed: HashMap::new(),
+            tokens: BTreeMap::new(),
+            words: Words::default(),
+            endpoints: WebhookEndpoints::default(),
+            limits: Limits::new(scaled(options.requests_per_minute), scaled(options.directory_users_per_second)),
+            epoch: Instant::now(),
         }
     }
 
-    /// Sets the time of the changes to come; an earlier time than before has no effect.
-    pub(crate) fn set_now(&mut self, now: DateTime<Utc>) {
-        self.out.set_now(now);
+    /// The time of the world, which starts in 1970.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.out.now()
     }
 
-    /// The events since the last call, in their order.
-    pub(crate) fn take_events(&mut self) -> Vec<EmittedEvent> {
-        self.out.take()
+    /// The same time, as the limits reckon it.
+    pub(crate) fn instant(&self) -> Instant {
+        let since = self.now().signed_duration_since(DateTime::UNIX_EPOCH);
+        self.epoch + since.to_std().unwrap_or_default()
+    }
+
+    /// Accepts only this bearer key from now on.
+    pub fn set_api_key(&mut self, key: &str) {
+        self.settings.api_key = key.to_owned();
+    }
+
+    /// Whether deletions go as in older environments; see [`Options::older_deletions`].
+    pub fn set_older_deletions(&mut self, older: bool) {
+        self.settings.older_deletions = older;
+    }
+
+    /// How this environment tells of a deactivation, if nothing else is asked for.
+    pub fn default_deactivation(&self) -> Deactivation {
+        if self.settings.older_deletions { Deactivation::UpdatedInactive } else { Deactivation::DeletedGone }
+    }
+
+    /// Sets the time of the changes to come; an earlier time than before has no effect.
+    pub fn set_now(&mut self, now: DateTime<Utc>) {
+        self.out.set_now(now);
+        self.tell_time(self.out.now());
+    }
+
+    /// The events since the last call, in their order. The Events API goes on answering them.
+    pub fn take_events(&mut self) -> Vec<EmittedEvent> {
+        self.out.log.take()
+    }
+
+    /// Every event that the Events API could answer, in order.
+    pub fn events(&self) -> Vec<EmittedEvent> {
+        self.out.log.all()
+    }
+
+    /// Forgets the events from before `before`, as production does after 90 days.
+    pub fn prune_events(&mut self, before: DateTime<Utc>) {
+        self.out.log.prune(before);
+    }
+
+    /// Runs `change` without any event: nothing is emitted, nothing logged.
+    pub fn silently<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.out.silent, true);
+        let result = change(self);
+        self.out.silent = before;
+        result
     }
 
     pub(crate) fn directory(&self, id: &str) -> Option<&Directory> {
         self.directories.get(id).map(|entry| &entry.record)
     }
 
-    pub(crate) fn user(&self, id: &str) -> Option<&User> {
-        self.users.get(id).map(|entry| &entry.record)
+    pub(crate) fn user(&self, id: &str) -> Option<User> {
+        self.users.get(id).map(UserEntry::record)
     }
 
     pub(crate) fn group(&self, id: &str) -> Option<&Group> {
@@ -116,7 +186,7 @@ impl World {
     pub(crate) fn members_page(&self, group_id: &str, query: &PageQuery, omit_inactive: bool) -> Page<'_> {
         match self.groups.get(group_id) {
             Some(entry) => {
-                page(&entry.members, query, |id| !omit_inactive || self.user(id).is_some_and(User::is_active))
+                page(&entry.members, query, |id| !omit_inactive || self.users.get(id).is_some_and(UserEntry::is_active))
             }
             None => Page::default(),
         }
@@ -129,14 +199,14 @@ impl World {
         }
     }
 
-    pub(crate) fn truth(&self) -> Truth {
+    /// A copy of everything that the API could answer.
+    pub fn truth(&self) -> Truth {
         let mut truth = Truth::default();
         for entry in self.directories.values() {
             let record = entry.record.clone();
             truth.directories.insert(record.id.clone(), record);
         }
-        for entry in self.users.values() {
-            let record = entry.record.clone();
+        for record in self.users.values().map(UserEntry::record) {
             truth.users.insert(record.id.clone(), record);
         }
         for entry in self.groups.values() {
@@ -162,7 +232,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
+    use crate::inputs::{NewDirectory, NewUser, UserChange, WorldError};
+
+    fn new_world() -> World {
+        World::new(&Options { seed: 1, ..Options::default() })
+    }
 
     /// The events since the last call: types and data.
     fn emitted(world: &mut World) -> Vec<(String, Value)> {
@@ -196,7 +270,7 @@ mod tests {
 
     #[test]
     fn each_change_emits_what_production_emits() -> Result<(), WorldError> {
-        let mut world = World::seeded(1);
+        let mut world = new_world();
         let acme = acme(&mut world);
         let ada = world.create_user(&acme, NewUser::named("Ada", "Lovelace", "acme.example"))?;
         let data = only(&mut world, "dsync.user.created");
@@ -245,7 +319,7 @@ mod tests {
             (Deactivation::DeletedKept, "dsync.user.deleted"),
             (Deactivation::DeletedGone, "dsync.user.deleted"),
         ] {
-            let mut world = World::seeded(1);
+            let mut world = new_world();
             let acme = acme(&mut world);
             let ada = world.create_user(&acme, NewUser::named("Ada", "L", "acme.example"))?;
             let team = world.create_group(&acme, "Team")?;
@@ -278,7 +352,7 @@ mod tests {
 
     #[test]
     fn memberships_stay_within_a_directory() -> Result<(), WorldError> {
-        let mut world = World::seeded(1);
+        let mut world = new_world();
         let (acme, other) = (acme(&mut world), acme(&mut world));
         let ada = world.create_user(&acme, NewUser::named("Ada", "L", "acme.example"))?;
         let team = world.create_group(&other, "Team")?;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use workos_emulator::{DeliveryOptions, DeliveryOutcome, Emulator, NewDirectory, NewUser, Options, sign};
+use workos_emulator::{
+    DeliveryOptions, DeliveryOutcome, Emulator, EndpointChange, EndpointStatus, NewDirectory, NewUser, Options, sign,
+};
 
 type TestResult = Result<(), Box<dyn Error>>;
 
@@ -39,13 +41,17 @@ struct Receiver {
 impl Receiver {
     /// A receiver that answers 503 to the first `refusals` webhooks, and its URL.
     fn start(refusals: usize) -> std::io::Result<(Self, String)> {
+        Self::start_at(refusals, "127.0.0.1:0")
+    }
+
+    fn start_at(refusals: usize, address: &str) -> std::io::Result<(Self, String)> {
         let receiver = Self { received: Arc::default(), refusals_left: Arc::new(AtomicUsize::new(refusals)) };
         let data = Data::new(receiver.clone());
         let server = HttpServer::new(move || {
             let app = App::new().app_data(data.clone());
             app.default_service(web::to(Self::receive))
         });
-        let server = server.workers(1).disable_signals().bind("127.0.0.1:0")?;
+        let server = server.workers(1).disable_signals().bind(address)?;
         let url = format!("http://{}/hook", server.addrs()[0]);
         tokio::spawn(server.run());
         Ok((receiver, url))
@@ -130,5 +136,61 @@ async fn a_backlog_is_worked_off() -> TestResult {
     let sent: BTreeSet<Bytes> = receiver.received().into_iter().map(|(_, body)| body).collect();
     assert_eq!(sent.len(), 2001);
     assert_eq!(receiver.received().len(), 2021);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_endpoint_gets_what_it_subscribed_to_while_it_is_enabled() -> TestResult {
+    let emulator = Emulator::start(impatient()).await?;
+    let (receiver, url) = Receiver::start(0)?;
+    let events = Some(vec!["dsync.group.created".to_owned()]);
+    let secret = Some(SECRET.to_owned());
+    let change = EndpointChange { events, secret, ..EndpointChange::default() };
+    let id = emulator.change(|world| world.add_webhook_endpoint(&url, change));
+    let acme = emulator.create_directory(NewDirectory::named("Acme"));
+    emulator.create_group(&acme, "First")?;
+    let set = |status| {
+        let change = EndpointChange { status: Some(status), ..EndpointChange::default() };
+        emulator.change(|world| world.change_webhook_endpoint(&id, change))
+    };
+    set(EndpointStatus::Disabled)?;
+    emulator.create_group(&acme, "Second")?;
+    set(EndpointStatus::Enabled)?;
+    emulator.create_group(&acme, "Third")?;
+    assert!(emulator.wait_for_deliveries(PATIENCE).await);
+    // Sent again by hand it goes the same way.
+    assert!(emulator.redeliver(&emulator.events()[0].id));
+    assert!(emulator.wait_for_deliveries(PATIENCE).await);
+
+    let bodies = receiver.received().into_iter().map(|(_, body)| serde_json::from_slice::<serde_json::Value>(&body));
+    let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+    let names: BTreeSet<_> = bodies.iter().map(|body| body["data"]["name"].as_str()).collect();
+    assert_eq!(names, BTreeSet::from([Some("First"), Some("Third")]));
+    assert_eq!(bodies.len(), 2);
+    emulator.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_consumer_who_comes_late_gets_everything_once() -> TestResult {
+    let mut options = impatient();
+    options.delivery.wait_for_first_answer = true;
+    options.delivery.max_attempts = 1;
+    let emulator = Emulator::start(options).await?;
+    // The port is free again when the listener is gone.
+    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    emulator.register_endpoint(&format!("http://{address}/hook"), SECRET);
+    let acme = emulator.create_directory(NewDirectory::named("Acme"));
+    for number in 0..100 {
+        emulator.create_group(&acme, &format!("Group {number}"))?;
+    }
+    assert!(!emulator.wait_for_deliveries(Duration::from_millis(300)).await);
+    let (receiver, _) = Receiver::start_at(0, &address.to_string())?;
+    assert!(emulator.wait_for_deliveries(PATIENCE).await);
+    let deliveries = emulator.deliveries();
+    assert!(deliveries.iter().all(|delivery| delivery.outcome == DeliveryOutcome::Acknowledged));
+    assert!(deliveries.iter().all(|delivery| delivery.attempts == 1), "attempts at nobody do not count");
+    assert_eq!(receiver.received().len(), 101);
+    emulator.stop().await;
     Ok(())
 }
