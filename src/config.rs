@@ -191,6 +191,16 @@ impl Config {
     }
 }
 
+/// Reads only what says where the database is, for commands that need nothing else.
+///
+/// # Errors
+/// As [`Config::read`].
+pub fn read_database_config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<DatabaseConfig, ConfigProblems> {
+    let mut reader = Reader { lookup, problems: Vec::new() };
+    let database = read_database(&mut reader);
+    if reader.problems.is_empty() { Ok(database) } else { Err(ConfigProblems(reader.problems)) }
+}
+
 fn read_api(reader: &mut Reader<'_>) -> ApiConfig {
     let base_url = reader.parse(
         "WORKOS_API_BASE_URL",

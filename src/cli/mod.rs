@@ -2,12 +2,18 @@
 
 pub mod compare;
 mod demo;
+mod events;
+mod migrate;
 mod replay;
 mod serve;
+mod why;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::{self, ConfigProblems, DatabaseConfig};
+use crate::db::{Db, DbError, pending_migrations};
 
 /// Keeps a local database an exact mirror of the customer directories connected through WorkOS Directory Sync.
 #[derive(Debug, Parser)]
@@ -25,6 +31,59 @@ enum Command {
     Demo(demo::DemoArguments),
     // Its documentation is that of its arguments.
     Replay(replay::ReplayArguments),
+    /// Look at the inbox: list, show, retry or export events
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Say why a user, group or directory is as it is: its row, hints, answers of the API, marks and last events
+    Why(why::WhyArguments),
+    /// Bring the database up to date; serve does it by itself at its start
+    Migrate(migrate::MigrateArguments),
+}
+
+/// Why a command that works on the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Dotenv(#[from] serve::DotenvError),
+    #[error("the configuration cannot be used:\n{0}")]
+    Config(#[from] ConfigProblems),
+    #[error("{0}")]
+    Usage(String),
+    #[error("the database lacks {0} migration(s): run `directory-mirror migrate`, or start `directory-mirror serve`")]
+    NotMigrated(usize),
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error("cannot be written: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// The database as it stands, for commands that look at it beside a running server.
+async fn open_database() -> Result<Db, CommandError> {
+    let config = read_database_config()?;
+    let missing = pending_migrations(&config).await?.len();
+    if missing > 0 {
+        return Err(CommandError::NotMigrated(missing));
+    }
+    Ok(Db::connect(&config)?)
+}
+
+fn read_database_config() -> Result<DatabaseConfig, CommandError> {
+    serve::read_dotenv()?;
+    Ok(config::read_database_config(&|name| std::env::var(name).ok())?)
+}
+
+/// 1 if something could not be done, 2 if it cannot be done as it was asked.
+fn exit_code(result: Result<ExitCode, CommandError>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        // A reader such as `head` may stop reading when it has seen enough.
+        if !matches!(&error, CommandError::Write(error) if error.kind() == std::io::ErrorKind::BrokenPipe) {
+            eprintln!("{error}");
+        }
+        match error {
+            CommandError::Dotenv(_) | CommandError::Config(_) | CommandError::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    })
 }
 
 /// Runs the command that the process was started with.
@@ -43,6 +102,9 @@ pub fn run() -> ExitCode {
             Command::Serve => serve::run().await,
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
+            Command::Events(command) => exit_code(events::run(command).await),
+            Command::Why(arguments) => exit_code(why::run(arguments).await),
+            Command::Migrate(arguments) => exit_code(migrate::run(arguments).await),
         }
     })
 }

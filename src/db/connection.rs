@@ -57,19 +57,22 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the database cannot be reached or a migration fails.
     pub async fn open(config: &DatabaseConfig) -> Result<Self, DbError> {
+        migrations::run(config).await?;
+        Self::connect(config)
+    }
+
+    /// Prepares connections to a database as it stands: nothing is created, and no migration runs.
+    ///
+    /// # Errors
+    /// [`DbError`] if the pools cannot be built; a database that is not there shows with the first query.
+    pub fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
         let pools = match config {
-            DatabaseConfig::Postgres(postgres) => {
-                migrations::run_on_postgres(postgres).await?;
-                Pools::Postgres(postgres_pool(postgres)?)
-            }
-            DatabaseConfig::Sqlite(path) => {
-                migrations::run_on_sqlite(path).await?;
-                Pools::Sqlite {
-                    writer: sqlite_pool(path, 1, sqlite::Access::Write)?,
-                    readers: sqlite_pool(path, SQLITE_READERS, sqlite::Access::Read)?,
-                    path: path.clone(),
-                }
-            }
+            DatabaseConfig::Postgres(postgres) => Pools::Postgres(postgres_pool(postgres)?),
+            DatabaseConfig::Sqlite(path) => Pools::Sqlite {
+                writer: sqlite_pool(path, 1, sqlite::Access::Write)?,
+                readers: sqlite_pool(path, SQLITE_READERS, sqlite::Access::Read)?,
+                path: path.clone(),
+            },
         };
         let writers = if matches!(pools, Pools::Postgres(_)) { POSTGRES_CONNECTIONS / 2 } else { 1 };
         Ok(Self { pools, background: Arc::new(Semaphore::new(writers)), worker_lock: Arc::default() })

@@ -2,22 +2,91 @@
 
 use std::path::Path;
 
+use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::Sqlite;
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{Db, DbError, postgres_tls, sqlite, with_connection};
-use crate::config::PostgresConfig;
+use crate::config::{DatabaseConfig, PostgresConfig};
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 /// The advisory lock's key: the ASCII bytes of `dirmirrr`, so that it is nobody else's by accident.
 const LOCK: i64 = 0x6469_726d_6972_7272;
 
+/// Creates the database's file or schema if need be, and runs what it lacks.
+///
+/// # Errors
+/// [`DbError`] if the database cannot be reached or a migration fails.
+pub async fn run(config: &DatabaseConfig) -> Result<(), DbError> {
+    match config {
+        DatabaseConfig::Postgres(postgres) => run_on_postgres(postgres).await,
+        DatabaseConfig::Sqlite(path) => run_on_sqlite(path).await,
+    }
+}
+
+/// What [`run`] would run, by names, in order. Creates nothing.
+///
+/// # Errors
+/// [`DbError`] if the database cannot be reached.
+pub async fn pending(config: &DatabaseConfig) -> Result<Vec<String>, DbError> {
+    match config {
+        DatabaseConfig::Postgres(postgres) => {
+            let mut connection =
+                postgres_tls::connect(postgres).await.map_err(|error| DbError::Unavailable(error.to_string()))?;
+            let table = format!("\"{}\".__diesel_schema_migrations", postgres.schema);
+            let exists = diesel::select(sql::<Bool>("to_regclass(").bind::<Text, _>(table).sql(") IS NOT NULL"));
+            let run: Vec<String> = if exists.get_result(&mut connection).await? {
+                __diesel_schema_migrations::table
+                    .select(__diesel_schema_migrations::version)
+                    .load(&mut connection)
+                    .await?
+            } else {
+                Vec::new()
+            };
+            missing(&run)
+        }
+        DatabaseConfig::Sqlite(path) if !path.exists() => missing(&[]),
+        DatabaseConfig::Sqlite(path) => {
+            let path = path.to_string_lossy().into_owned();
+            let read = tokio::task::spawn_blocking(move || -> Result<Vec<String>, DbError> {
+                let mut connection = sqlite::open(&path, sqlite::Access::Read)
+                    .map_err(|error| DbError::Unavailable(format!("{path}: {error}")))?;
+                let tables = "SELECT count(*) FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
+                let exists: i64 = diesel::RunQueryDsl::get_result(
+                    diesel::select(sql::<BigInt>(&format!("({tables})"))),
+                    &mut connection,
+                )?;
+                if exists == 0 {
+                    return Ok(Vec::new());
+                }
+                let versions = __diesel_schema_migrations::table.select(__diesel_schema_migrations::version);
+                Ok(diesel::RunQueryDsl::load(versions, &mut connection)?)
+            });
+            let run = read.await.map_err(|error| DbError::Migration(error.to_string()))?;
+            missing(&run?)
+        }
+    }
+}
+
+/// The migrations of this binary that are not among `run`. Both engines have the same versions.
+fn missing(run: &[String]) -> Result<Vec<String>, DbError> {
+    use diesel::migration::MigrationSource;
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| DbError::Migration(error.to_string());
+    let ours = MigrationSource::<Pg>::migrations(&POSTGRES).map_err(failed)?;
+    let names = ours.iter().map(|migration| migration.name());
+    let mut missing: Vec<String> =
+        names.filter(|name| !run.contains(&name.version().to_string())).map(ToString::to_string).collect();
+    missing.sort();
+    Ok(missing)
+}
+
 /// Creates the schema and brings it up to date; of several that start at once, one does it and the others wait.
-pub async fn run_on_postgres(config: &PostgresConfig) -> Result<(), DbError> {
+async fn run_on_postgres(config: &PostgresConfig) -> Result<(), DbError> {
     let mut connection =
         postgres_tls::connect(config).await.map_err(|error| DbError::Unavailable(error.to_string()))?;
     connection.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
@@ -43,20 +112,16 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the database cannot be asked.
     pub async fn migrations_are_current(&self) -> Result<bool, DbError> {
-        use diesel::migration::MigrationSource;
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| DbError::Migration(error.to_string());
-        let ours = MigrationSource::<Pg>::migrations(&POSTGRES).map_err(failed)?;
         let mut connection = self.read().await?;
         let run: Vec<String> = with_connection!(&mut connection, c => {
             __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(c).await
         })?;
-        // Both engines have the same versions.
-        Ok(ours.iter().all(|migration| run.contains(&migration.name().version().to_string())))
+        Ok(missing(&run)?.is_empty())
     }
 }
 
 /// Creates the file and brings it up to date.
-pub async fn run_on_sqlite(path: &Path) -> Result<(), DbError> {
+async fn run_on_sqlite(path: &Path) -> Result<(), DbError> {
     let path = path.to_string_lossy().into_owned();
     let migrated = tokio::task::spawn_blocking(move || {
         let mut connection = sqlite::open(&path, sqlite::Access::Write)

@@ -5,6 +5,8 @@
 
 mod batch;
 mod connection;
+mod explain;
+mod history;
 pub mod inbox;
 mod migrations;
 mod postgres_tls;
@@ -17,7 +19,10 @@ pub mod types;
 pub mod working_set;
 
 pub use connection::{Db, DbConnection, Transaction};
+pub use explain::{Found, Kind};
+pub use history::{Direction, EventFilter, InboxEntry, Place};
 pub use inbox::{NewInboxEvent, PendingEvent};
+pub use migrations::{pending as pending_migrations, run as run_migrations};
 pub use progress::{Lease, Scan, ScanPhase};
 pub use status::{Backlog, DirectoryHealth, MirrorCopy};
 

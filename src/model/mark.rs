@@ -1,5 +1,7 @@
 //! Marks: what has to be fetched.
 
+use std::fmt;
+
 use super::{DirectoryGroupId, DirectoryUserId};
 use crate::clock::Timestamp;
 
@@ -18,6 +20,19 @@ pub enum MarkTarget {
     UserGroups(DirectoryUserId),
     /// All members of a group: set when a group comes back to life.
     GroupMembers(DirectoryGroupId),
+}
+
+impl fmt::Display for MarkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory => f.write_str("the directory's record"),
+            Self::User(user) => write!(f, "user {user}"),
+            Self::Group(group) => write!(f, "group {group}"),
+            Self::Edge(group, user) => write!(f, "the membership of {user} in {group}"),
+            Self::UserGroups(user) => write!(f, "all groups of {user}"),
+            Self::GroupMembers(group) => write!(f, "all members of {group}"),
+        }
+    }
 }
 
 /// A dirty target and how far its verification has come.

@@ -3,6 +3,7 @@
 mod architecture;
 mod crash;
 mod fixtures;
+mod operator;
 mod outage;
 mod process;
 mod replay;
