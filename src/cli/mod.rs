@@ -2,6 +2,7 @@
 
 pub mod compare;
 mod demo;
+mod doctor;
 mod events;
 mod migrate;
 mod replay;
@@ -36,6 +37,8 @@ enum Command {
     Events(events::EventsCommand),
     /// Say why a user, group or directory is as it is: its row, hints, answers of the API, marks and last events
     Why(why::WhyArguments),
+    /// Examine the set-up, a line for each thing that has to be right (status 1: warnings, 2: errors)
+    Doctor(doctor::DoctorArguments),
     /// Bring the database up to date; serve does it by itself at its start
     Migrate(migrate::MigrateArguments),
 }
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Events(command) => exit_code(events::run(command).await),
             Command::Why(arguments) => exit_code(why::run(arguments).await),
+            Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Migrate(arguments) => exit_code(migrate::run(arguments).await),
         }
     })

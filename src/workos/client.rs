@@ -77,7 +77,7 @@ pub struct WorkosClient {
     authorization: String,
     limits: Mutex<Limits>,
     health: Mutex<ApiHealth>,
-    clock: Clock,
+    pub(super) clock: Clock,
 }
 
 impl WorkosClient {
@@ -221,15 +221,8 @@ impl WorkosClient {
         query: &[(&str, &str)],
         users_of: Option<&str>,
     ) -> Result<Option<Value>, ApiError> {
-        let unreachable = |error: reqwest::Error| ApiError::Unreachable(error.without_url().to_string());
-        let mut url = reqwest::Url::parse(&self.base_url).map_err(|error| ApiError::Unreachable(error.to_string()))?;
-        // Ids are opaque: pushed as segments they cannot leave their place in the path.
-        url.path_segments_mut()
-            .map_err(|()| ApiError::Unreachable("the base URL takes no path".to_owned()))?
-            .pop_if_empty()
-            .extend(path);
-        let request = self.http.get(url).query(query).header("authorization", &self.authorization);
-        let response = request.send().await.map_err(unreachable)?;
+        let unreachable = |error: reqwest::Error| ApiError::Unreachable(cause(&error));
+        let response = self.request(path)?.query(query).send().await.map_err(unreachable)?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
@@ -247,9 +240,29 @@ impl WorkosClient {
         }
     }
 
+    /// A GET request with our key.
+    pub(super) fn request(&self, path: &[&str]) -> Result<reqwest::RequestBuilder, ApiError> {
+        let mut url = reqwest::Url::parse(&self.base_url).map_err(|error| ApiError::Unreachable(error.to_string()))?;
+        // Ids are opaque: pushed as segments they cannot leave their place in the path.
+        url.path_segments_mut()
+            .map_err(|()| ApiError::Unreachable("the base URL takes no path".to_owned()))?
+            .pop_if_empty()
+            .extend(path);
+        Ok(self.http.get(url).header("authorization", &self.authorization))
+    }
+
     fn lock_limits(&self) -> std::sync::MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// The innermost cause, which says most; never the URL.
+pub(super) fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    if error.is_timeout() { "it does not answer in time".to_owned() } else { cause.to_string() }
 }
 
 fn undecodable(error: crate::model::RecordError) -> ApiError {

@@ -1,6 +1,8 @@
 //! The WorkOS API: the only code that speaks to it.
 
+mod account;
 mod client;
 mod limits;
 
+pub use account::{Listing, Look};
 pub use client::{ApiError, ApiHealth, ListFilter, Page, WorkosClient};

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod crash;
+mod doctor;
 mod fixtures;
 mod operator;
 mod outage;

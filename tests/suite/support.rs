@@ -101,6 +101,11 @@ impl Scene {
         scene
     }
 
+    pub fn set_variable(&mut self, name: &'static str, value: &str) {
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, value.to_owned()));
+    }
+
     pub async fn start_service(&mut self) {
         self.start_service_with(Clock::system()).await;
     }
