@@ -129,7 +129,8 @@ async fn show(db: &Db, id: String, with_body: bool) -> Result<ExitCode, CommandE
 async fn retry(db: &Db, ids: &[String], dead: bool) -> Result<ExitCode, CommandError> {
     let retried = db.retry_events((!dead).then_some(ids)).await?;
     println!("{retried} event(s) are pending again");
-    let missing = if dead { 0 } else { ids.len().saturating_sub(retried) };
+    let named: std::collections::BTreeSet<&String> = ids.iter().collect();
+    let missing = if dead { 0 } else { named.len().saturating_sub(retried) };
     if missing > 0 {
         eprintln!("{missing} of the named events are not in the inbox");
         return Ok(ExitCode::FAILURE);

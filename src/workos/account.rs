@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{ApiError, WorkosClient};
 use crate::clock::Timestamp;
 
-/// An account has few of what is listed here: more than this is not looked at.
-const MAX_PAGES: usize = 50;
+/// A list that goes on for longer than any account's is not read to its end.
+const MAX_PAGES: usize = 1000;
 /// Names under which gateways tell how many requests are left; WorkOS documents none.
 const REMAINING: [&str; 2] = ["x-ratelimit-remaining", "ratelimit-remaining"];
 

@@ -200,6 +200,20 @@ fn an_endpoint_without_removals() {
 }
 
 #[test]
+fn of_several_endpoints_ours_is_the_one_whose_secret_we_have() {
+    run(async {
+        let scene = migrated(Engine::Sqlite).await;
+        let of_another = Some("whsec_of_another_service".to_owned());
+        change_endpoint(&scene, EndpointChange { secret: of_another, ..Default::default() });
+        let secret = Some("whsec_0123456789abcdef".to_owned());
+        let url = "http://127.0.0.1:2/api/webhooks/workos/directory-sync";
+        scene.emulator.change(|world| world.add_webhook_endpoint(url, EndpointChange { secret, ..Default::default() }));
+        assert_eq!(examine(&scene).of("endpoint's secret").0, "ok");
+        scene.stop().await;
+    });
+}
+
+#[test]
 fn a_clock_that_is_wrong_by_minutes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

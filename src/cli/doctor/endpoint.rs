@@ -48,7 +48,10 @@ pub(super) fn check(listing: &Listing, secrets: &[Secret]) -> Vec<Finding> {
         };
         return vec![Finding::error(ENDPOINT, message, remedy)];
     };
-    let Some(enabled) = ours.iter().find(|endpoint| text(endpoint, "status") == "enabled") else {
+    let enabled = || ours.iter().filter(|endpoint| text(endpoint, "status") == "enabled");
+    // An environment may have several services like this one: ours is the one whose secret we have.
+    let signs_for_us = |endpoint: &&&Value| secrets.iter().any(|secret| secret.expose() == text(endpoint, "secret"));
+    let Some(enabled) = enabled().find(signs_for_us).or_else(|| enabled().next()) else {
         let message = format!("{} is {}: no event will come", text(first, "id"), text(first, "status"));
         return vec![Finding::error(ENDPOINT, message, "enable it in WorkOS's dashboard")];
     };
