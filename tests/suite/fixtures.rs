@@ -10,7 +10,12 @@ use directory_mirror::db::Db;
 
 use crate::support::{Engine, PATIENCE, SECRET, Scene, on_both_engines, root, wait_until};
 
-on_both_engines!(the_story_ends_as_told, the_awkward_ones_end_as_told, the_order_of_the_fixtures_does_not_matter);
+on_both_engines!(
+    the_story_ends_as_told,
+    the_awkward_ones_end_as_told,
+    the_order_of_the_fixtures_does_not_matter,
+    what_comes_after_its_directorys_deletion_revives_nobody,
+);
 
 struct Fixture {
     name: String,
@@ -162,6 +167,29 @@ async fn the_order_of_the_fixtures_does_not_matter(engine: Engine) {
             scene.stop().await;
         }
     }
+}
+
+/// A membership shows two people before their directory is deleted; what made them arrives afterwards, each by itself.
+async fn what_comes_after_its_directorys_deletion_revives_nobody(engine: Engine) {
+    let clock = clock();
+    let scene = start(engine, &clock).await;
+    let number = |fixture: &Fixture| fixture.name[..2].parse::<u32>().unwrap();
+    let mut old_style = fixtures("fixtures/awkward");
+    old_style.retain(|fixture| number(fixture) >= 36);
+    old_style.sort_by_key(|fixture| match number(fixture) {
+        40 | 41 => 0,
+        45 => 1,
+        later => later,
+    });
+    for fixture in old_style {
+        play(&scene, &clock, &[fixture]).await;
+    }
+    let rows = rows(scene.service().db()).await;
+    for person in ["Opal Alder", "Otto Birch"] {
+        let row = rows.lines().find(|row| row.contains(person)).unwrap_or_else(|| panic!("{rows}"));
+        assert!(row.contains(": inactive (active)"), "{rows}");
+    }
+    scene.stop().await;
 }
 
 const STORY: &str = "

@@ -89,6 +89,8 @@ fn restore(entity: &mut Entity<UserRow>) {
     if let Some(row) = &mut entity.row {
         row.state = UserState::from_source(&row.record.state);
         row.deactivated_at = row.deactivated_at.filter(|_| row.state == UserState::Inactive);
+        // A deleted directory takes away whoever is not marked as deleted, and so this user again.
+        row.deleted_at = None;
         row.deletion_reason = None;
         entity.row_changed = true;
     }
