@@ -1,6 +1,6 @@
 //! Many changes at once, by lists or by numbers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,9 @@ use crate::entries::UserEntry;
 use crate::inputs::{Deactivation, NewUser, UserChange, WorldError};
 use crate::random::SplitMix64;
 use crate::world::World;
+
+/// More of a kind in one request are a mistake that would take all memory.
+const MOST: usize = 10_000_000;
 
 /// How many to invent, or which ones.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -186,9 +189,18 @@ impl World {
         let gone = self
             .departed
             .values()
-            .filter(|user| action == BulkAction::Rehire && *user.home.directory_id == *directory_id);
+            .filter(|user| action == BulkAction::Rehire && *user.home.directory_id == *directory_id)
+            .filter(|user| !back.contains(&*user.idp_id));
         let mut ids: Vec<String> = kept.chain(gone).map(|user| user.id.to_string()).collect();
         ids.sort();
+        if action == BulkAction::Rehire {
+            // Somebody who left more than once comes back once; ids grow with time.
+            let person = |id: &String| self.users.get(id.as_str()).or_else(|| self.departed.get(id.as_str()));
+            let people = ids.iter().filter_map(|id| Some((person(id)?.idp_id.to_string(), id.clone())));
+            let newest: HashMap<String, String> = people.collect();
+            ids = newest.into_values().collect();
+            ids.sort();
+        }
         Ok(ids)
     }
 
@@ -212,6 +224,9 @@ impl World {
 impl BulkSpec {
     /// Whether it can be done.
     pub(crate) fn check(&self) -> Result<(), WorldError> {
+        if self.users.count() > MOST || self.groups.count() > MOST {
+            return Err(WorldError::Bulk(format!("At most {MOST} users and {MOST} groups in one request.")));
+        }
         self.memberships.check(self.users.count(), self.groups.count())
     }
 }

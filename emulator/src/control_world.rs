@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::bulk::{BulkChange, BulkSpec};
 use crate::control::changed;
-use crate::endpoints::EndpointChange;
+use crate::endpoints::{EndpointChange, is_http_url};
 use crate::options::UnknownCursor;
 use crate::seed::SeedFile;
 use crate::shared::Shared;
@@ -139,11 +139,21 @@ async fn create_endpoint(shared: Data<Shared>, new: Json<EndpointChange>) -> Htt
     let Some(url) = new.endpoint_url.clone() else {
         return HttpResponse::BadRequest().json(json!({"message": "endpoint_url is missing"}));
     };
+    if !is_http_url(&url) {
+        return no_url();
+    }
     changed(&shared, |world| Ok(world.add_webhook_endpoint(&url, new.0)))
 }
 
 async fn change_endpoint(shared: Data<Shared>, id: Path<String>, change: Json<EndpointChange>) -> HttpResponse {
+    if change.endpoint_url.as_deref().is_some_and(|url| !is_http_url(url)) {
+        return no_url();
+    }
     changed(&shared, |world| world.change_webhook_endpoint(&id, change.0))
+}
+
+fn no_url() -> HttpResponse {
+    HttpResponse::UnprocessableEntity().json(json!({"message": "endpoint_url is no http or https URL"}))
 }
 
 async fn remove_endpoint(shared: Data<Shared>, id: Path<String>) -> HttpResponse {

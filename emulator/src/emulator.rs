@@ -83,8 +83,13 @@ impl Emulator {
         let make_app =
             move || App::new().app_data(data.clone()).configure(control::configure).configure(api::configure);
         let bind_error = |source| StartError::Bind { address: options.bind, source };
-        let server =
-            HttpServer::new(make_app).workers(WORKERS).disable_signals().bind(options.bind).map_err(bind_error)?;
+        let server = HttpServer::new(make_app)
+            .workers(WORKERS)
+            .disable_signals()
+            // Otherwise a request that hangs would keep its socket after the client has gone.
+            .h1_allow_half_closed(false)
+            .bind(options.bind)
+            .map_err(bind_error)?;
         let address = server.addrs().first().copied().unwrap_or(options.bind);
         let server = server.run();
         let handle = server.handle();

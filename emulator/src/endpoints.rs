@@ -34,6 +34,9 @@ pub const DSYNC_EVENTS: [&str; 13] = [
     "dsync.user.updated",
 ];
 
+/// What the API's webhook endpoints cannot subscribe to.
+const NOT_SUBSCRIBABLE: [&str; 3] = ["dsync.deactivated", "dsync.token.created", "dsync.token.revoked"];
+
 /// Whether webhooks are sent to an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -206,16 +209,18 @@ fn unknown_endpoint(call: &Call<'_>) -> ApiError {
     ApiError::NotFound { entity: "Webhook Endpoint", id: call.id.to_owned() }
 }
 
-/// Plain HTTP is allowed too: the receiver is somebody's laptop.
-fn is_http_url(url: &str) -> bool {
+/// Whether webhooks can be sent there. Plain HTTP is allowed too: the receiver is somebody's laptop.
+#[must_use]
+pub fn is_http_url(url: &str) -> bool {
     let parsed = url.parse::<Uri>();
     parsed.is_ok_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some())
 }
 
-/// Names of other products' events are taken by their look.
+/// Those of the enum in `CreateWebhookEndpointDto` of WorkOS's OpenAPI document; names of other products' events are
+/// taken by their look.
 fn is_event_type(name: &str) -> bool {
     if name.starts_with("dsync.") {
-        return DSYNC_EVENTS.contains(&name);
+        return DSYNC_EVENTS.contains(&name) && !NOT_SUBSCRIBABLE.contains(&name);
     }
     let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     name.contains('.') && name.split('.').all(word)

@@ -94,7 +94,7 @@ pub use bulk::{Amount, BulkAction, BulkChange, BulkResult, BulkSpec, Edge};
 pub use chaos::ChaosError;
 pub use delivery::{DeliveryFilter, DeliveryOutcome, DeliveryRecord, EndpointId};
 pub use emulator::{Emulator, StartError};
-pub use endpoints::{DSYNC_EVENTS, EndpointChange, EndpointStatus, WebhookEndpoint};
+pub use endpoints::{DSYNC_EVENTS, EndpointChange, EndpointStatus, WebhookEndpoint, is_http_url};
 pub use events::EmittedEvent;
 pub use inputs::{Deactivation, NewDirectory, NewUser, UserChange, WorldError};
 pub use options::{DeliveryOptions, Options, UnknownCursor};

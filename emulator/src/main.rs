@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use workos_emulator::{
     DeliveryOptions, Emulator, EndpointChange, NewDirectory, NewUser, Options, SeedFile, UnknownCursor, WorldError,
+    is_http_url,
 };
 
 /// An emulator of WorkOS Directory Sync.
@@ -97,6 +98,9 @@ async fn main() -> ExitCode {
 
 async fn run(serve: Serve) -> Result<(), Box<dyn Error>> {
     let seed_file = serve.seed_file.as_deref().map(read_seed_file).transpose()?;
+    if let Some(url) = serve.endpoint.as_deref().filter(|url| !is_http_url(url)) {
+        return Err(format!("--endpoint {url:?} is no http or https URL: nothing could be sent there").into());
+    }
     let emulator = Emulator::start(options(&serve)).await?;
     if let Some(url) = &serve.endpoint {
         let secret = Some(serve.secret.clone());

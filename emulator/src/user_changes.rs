@@ -99,7 +99,6 @@ impl World {
     /// # Errors
     /// The user does not exist.
     pub fn reactivate_user(&mut self, id: &str) -> Result<(), WorldError> {
-        self.user_entry(id)?.deleted = false;
         self.set_user_state(id, ACTIVE)
     }
 
@@ -116,6 +115,10 @@ impl World {
     /// # Errors
     /// The user does not exist.
     pub fn set_user_state(&mut self, id: &str, state: &str) -> Result<(), WorldError> {
+        if state == ACTIVE {
+            // Who is there again is announced again when leaving.
+            self.user_entry(id)?.deleted = false;
+        }
         self.alter_user(id, |user, words| user.state = words.share(state))
     }
 
@@ -123,11 +126,14 @@ impl World {
     /// and without memberships. Returns the new id. Emits `dsync.user.created`.
     ///
     /// # Errors
-    /// Nobody had this id, or the user is still active.
+    /// Nobody had this id, or the person is active, under this id or another one.
     pub fn rehire_user(&mut self, id: &str) -> Result<String, WorldError> {
         let former = self.departed.get(id).or_else(|| self.users.get(id));
         let former = former.ok_or_else(|| WorldError::UnknownUser(id.to_owned()))?;
-        if former.is_active() {
+        let directory = self.directories.get(&former.home.directory_id);
+        let colleagues = directory.iter().flat_map(|directory| &directory.users).filter_map(|id| self.users.get(id));
+        let is_there = |user: &UserEntry| user.is_active() && user.idp_id == former.idp_id;
+        if former.is_active() || colleagues.into_iter().any(is_there) {
             return Err(WorldError::StillActive(id.to_owned()));
         }
         let now = self.out.now();
@@ -141,7 +147,6 @@ impl World {
             groups: BTreeSet::new(),
             ..former.clone()
         };
-        self.departed.remove(id);
         self.insert_user(entry);
         Ok(new_id.to_string())
     }

@@ -46,6 +46,16 @@ impl Control {
 }
 
 #[tokio::test]
+async fn an_endpoint_needs_a_url() -> TestResult {
+    let control = Control::start(Options::default()).await?;
+    let (status, _) =
+        control.send(Method::POST, "/webhook_endpoints", &json!({"endpoint_url": "localhost:9999/hook"})).await?;
+    assert_eq!(status, 422);
+    assert_eq!(control.emulator.change(|world| world.webhook_endpoints().len()), 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_life_by_curl() -> TestResult {
     let control = Control::start(Options::default()).await?;
     assert_eq!(control.made("/organizations", json!({"name": "Acme", "id": "org_acme"})).await?, "org_acme");

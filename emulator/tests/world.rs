@@ -299,7 +299,7 @@ fn somebody_comes_back_as_somebody_new() -> Result<(), WorldError> {
     assert_ne!(again, ada);
     assert_eq!((&after.idp_id, &after.email, after.state.as_str()), (&before.idp_id, &before.email, "active"));
     assert_eq!(get(&mut world, &format!("/directory_groups?user={again}")).1["data"], json!([]));
-    assert_eq!(world.rehire_user(&ada), Err(WorldError::UnknownUser(ada)), "once");
+    assert_eq!(world.rehire_user(&ada), Err(WorldError::StillActive(ada)), "once");
     Ok(())
 }
 
@@ -385,4 +385,46 @@ fn impossible_crowds_are_refused_whole() {
     let share = BulkChange { action: BulkAction::Update, share: 1.5, seed: 0, silent: false };
     assert!(world.bulk_change(&acme, &share).is_err());
     assert!(world.bulk_create(&acme, two()).is_ok());
+}
+
+#[test]
+fn who_was_kept_as_deleted_and_is_active_again_is_announced_when_leaving() -> Result<(), WorldError> {
+    let mut world = World::new(&Options::default());
+    let directory = world.create_directory(NewDirectory::named("Acme"));
+    let ada = world.create_user(&directory, NewUser::named("Ada", "Allen", DOMAIN))?;
+    world.deactivate_user(&ada, Deactivation::DeletedKept)?;
+    world.set_user_state(&ada, "active")?;
+    world.take_events();
+    world.delete_user(&ada)?;
+    let names: Vec<String> = world.take_events().into_iter().map(|event| event.event.to_string()).collect();
+    assert_eq!(names, ["dsync.user.deleted"]);
+    Ok(())
+}
+
+#[test]
+fn nobody_comes_back_twice() -> Result<(), WorldError> {
+    let mut world = World::new(&Options::default());
+    let directory = world.create_directory(NewDirectory::named("Acme"));
+    world.bulk_create(&directory, BulkSpec { users: Amount::Number(10), ..BulkSpec::default() })?;
+    for (action, changed) in [
+        (BulkAction::DeactivateKept, 10),
+        (BulkAction::Rehire, 10),
+        (BulkAction::Deactivate, 10),
+        (BulkAction::Rehire, 10),
+        (BulkAction::Rehire, 0),
+    ] {
+        let change = BulkChange { action, share: 1.0, seed: 1, silent: false };
+        assert_eq!(world.bulk_change(&directory, &change)?, changed, "{action:?}");
+    }
+    let active = world.truth().users.values().filter(|user| user.state == "active").count();
+    assert_eq!(active, 10);
+    Ok(())
+}
+
+#[test]
+fn more_than_memory_holds_is_refused() {
+    let mut world = World::new(&Options::default());
+    let directory = world.create_directory(NewDirectory::named("Acme"));
+    let spec = BulkSpec { groups: Amount::Number(1_000_000_000_000_000), ..BulkSpec::default() };
+    assert!(matches!(world.bulk_create(&directory, spec), Err(WorldError::Bulk(_))));
 }

@@ -1,7 +1,8 @@
 //! `directory-mirror events`: the inbox, for operators.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use base64::Engine;
@@ -97,6 +98,7 @@ pub(super) fn line(entry: &InboxEntry) -> String {
 
 async fn list(db: &Db, filter: EventFilter, limit: i64) -> Result<ExitCode, CommandError> {
     let mut left = limit.max(0);
+    let mut listed = 0;
     let mut place = None;
     let mut out = std::io::stdout().lock();
     while left > 0 {
@@ -107,28 +109,32 @@ async fn list(db: &Db, filter: EventFilter, limit: i64) -> Result<ExitCode, Comm
         for (entry, _) in &page {
             writeln!(out, "{}", line(entry))?;
         }
+        listed += page.len();
+    }
+    if left <= 0 && listed > 0 {
+        eprintln!("{listed} listed; --limit lists more, if there are more");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(db: &Db, id: String, with_body: bool) -> Result<ExitCode, CommandError> {
     let Some((entry, body)) = db.event(&EventId::from_stored(id.clone())).await? else {
-        eprintln!("the inbox has no event {id}: it was never received, or is older than the inbox keeps");
+        eprintln!("the inbox has no event {id}: it was never received");
         return Ok(ExitCode::FAILURE);
     };
-    println!("{}", line(&entry));
-    println!("directory: {}", entry.directory_id.as_deref().unwrap_or("none"));
-    println!("failed attempts: {}", entry.attempts);
-    println!("body: {} bytes", body.len());
+    say!("{}", line(&entry));
+    say!("directory: {}", entry.directory_id.as_deref().unwrap_or("none"));
+    say!("failed attempts: {}", entry.attempts);
+    say!("body: {} bytes", body.len());
     if with_body {
-        println!("{}", String::from_utf8_lossy(&body));
+        say!("{}", String::from_utf8_lossy(&body));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn retry(db: &Db, ids: &[String], dead: bool) -> Result<ExitCode, CommandError> {
     let retried = db.retry_events((!dead).then_some(ids)).await?;
-    println!("{retried} event(s) are pending again");
+    say!("{retried} event(s) are pending again");
     let named: std::collections::BTreeSet<&String> = ids.iter().collect();
     let missing = if dead { 0 } else { named.len().saturating_sub(retried) };
     if missing > 0 {
@@ -140,7 +146,7 @@ async fn retry(db: &Db, ids: &[String], dead: bool) -> Result<ExitCode, CommandE
 
 async fn export(db: &Db, filter: EventFilter, out: Option<PathBuf>) -> Result<ExitCode, CommandError> {
     let mut to: Box<dyn Write> = match &out {
-        Some(path) => Box::new(std::io::BufWriter::new(std::fs::File::create_new(path)?)),
+        Some(path) => Box::new(std::io::BufWriter::new(create_private(path)?)),
         None => Box::new(std::io::stdout().lock()),
     };
     let mut place = None;
@@ -157,6 +163,13 @@ async fn export(db: &Db, filter: EventFilter, out: Option<PathBuf>) -> Result<Ex
     to.flush()?;
     eprintln!("{exported} event(s) exported");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A new file that only its owner reads.
+fn create_private(path: &Path) -> Result<File, CommandError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| CommandError::Usage(format!("{} cannot be created: {error}", path.display())))
 }
 
 /// The body goes byte for byte: as text where it is text.

@@ -18,13 +18,13 @@ pub(super) async fn run(arguments: MigrateArguments) -> Result<ExitCode, Command
     let config = read_database_config()?;
     let pending = pending_migrations(&config).await?;
     if pending.is_empty() {
-        println!("the database is up to date");
+        say!("the database is up to date");
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.dry_run {
         run_migrations(&config).await?;
     }
     let what = if arguments.dry_run { "would run" } else { "ran" };
-    pending.iter().for_each(|name| println!("{what} {name}"));
+    pending.iter().for_each(|name| say!("{what} {name}"));
     Ok(ExitCode::SUCCESS)
 }

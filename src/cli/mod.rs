@@ -1,5 +1,10 @@
 //! The commands, one file each.
 
+/// Prints a line. A reader such as `head` may stop reading when it has seen enough: then the process ends, in peace.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::cli::print_line(format_args!($($argument)*)) };
+}
+
 pub mod compare;
 mod demo;
 mod doctor;
@@ -58,6 +63,13 @@ enum CommandError {
     Db(#[from] DbError),
     #[error("cannot be written: {0}")]
     Write(#[from] std::io::Error),
+}
+
+fn print_line(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{line}") {
+        std::process::exit(i32::from(error.kind() != std::io::ErrorKind::BrokenPipe));
+    }
 }
 
 /// The database as it stands, for commands that look at it beside a running server.

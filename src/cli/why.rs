@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: WhyArguments) -> Result<ExitCode, CommandErro
     }
     for (number, found) in found.iter().enumerate() {
         if number > 0 {
-            println!();
+            say!("");
         }
         explain(&db, found, arguments.show_personal).await?;
     }
@@ -48,7 +48,7 @@ async fn explain(db: &Db, found: &Found, personal: bool) -> Result<(), CommandEr
     let (id, memory) = match &found.kind {
         Kind::User(id) => {
             let entity = set.users.get(id).cloned().unwrap_or_default();
-            println!("user {id}");
+            say!("user {id}");
             show_user(&entity, personal);
             show_directory_of(&set);
             show_edges(db, &found.kind, "memberships").await?;
@@ -56,14 +56,14 @@ async fn explain(db: &Db, found: &Found, personal: bool) -> Result<(), CommandEr
         }
         Kind::Group(id) => {
             let entity = set.groups.get(id).cloned().unwrap_or_default();
-            println!("group {id}");
+            say!("group {id}");
             show_group(&entity);
             show_directory_of(&set);
             show_edges(db, &found.kind, "members").await?;
             (id.to_string(), entity.memory)
         }
         Kind::Directory => {
-            println!("directory {}", found.directory_id);
+            say!("directory {}", found.directory_id);
             show_directory(&set.directory);
             (found.directory_id.to_string(), set.directory.memory.clone())
         }
@@ -75,69 +75,69 @@ async fn explain(db: &Db, found: &Found, personal: bool) -> Result<(), CommandEr
 
 fn show_user(entity: &Entity<UserRow>, personal: bool) {
     let Some(row) = &entity.row else {
-        println!("  row: none; only what events said is remembered");
+        say!("  row: none; only what events said is remembered");
         return;
     };
     let state = row.state.as_str();
-    println!("  row: {} · {state} (WorkOS says {})", row.id, row.record.state);
+    say!("  row: {} · {state} (WorkOS says {})", row.id, row.record.state);
     if let Some(at) = row.deactivated_at {
         let reason = row.deletion_reason.as_deref().map(|reason| format!(" by {reason}")).unwrap_or_default();
-        println!("  inactive since {}{reason}", instant(at));
+        say!("  inactive since {}{reason}", instant(at));
     }
     if let Some(at) = row.deleted_at {
-        println!("  gone since {}", instant(at));
+        say!("  gone since {}", instant(at));
     }
-    println!("  the record's own updated_at: {}", instant(row.record.updated_at));
+    say!("  the record's own updated_at: {}", instant(row.record.updated_at));
     show_verified(row.verified_at);
     if personal {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-        println!("  email: {} · name: {}", text(&row.record.email), text(&row.record.display_name));
-        println!("  role: {} · job title: {}", text(&row.record.role), text(&row.record.job_title));
-        println!("  custom attributes: {}", row.record.custom_attributes);
+        say!("  email: {} · name: {}", text(&row.record.email), text(&row.record.display_name));
+        say!("  role: {} · job title: {}", text(&row.record.role), text(&row.record.job_title));
+        say!("  custom attributes: {}", row.record.custom_attributes);
     }
 }
 
 fn show_group(entity: &Entity<GroupRow>) {
     let Some(row) = &entity.row else {
-        println!("  row: none; only what events said is remembered");
+        say!("  row: none; only what events said is remembered");
         return;
     };
-    println!("  row: {} · {:?}", row.id, row.record.name);
+    say!("  row: {} · {:?}", row.id, row.record.name);
     if let Some(at) = row.deleted_at {
-        println!("  gone since {}", instant(at));
+        say!("  gone since {}", instant(at));
     }
-    println!("  the record's own updated_at: {}", instant(row.record.updated_at));
+    say!("  the record's own updated_at: {}", instant(row.record.updated_at));
     show_verified(row.verified_at);
 }
 
 fn show_directory(entity: &Entity<DirectoryRow>) {
     let Some(row) = &entity.row else {
-        println!("  row: none; only what events said is remembered");
+        say!("  row: none; only what events said is remembered");
         return;
     };
     let followed = if row.enabled { "" } else { " · disabled here: its events are ignored" };
-    println!("  row: WorkOS's state {} · scan {}{followed}", row.record.state, row.sync_status.as_str());
+    say!("  row: WorkOS's state {} · scan {}{followed}", row.record.state, row.sync_status.as_str());
     if let Some(at) = row.deleted_at {
-        println!("  gone since {}", instant(at));
+        say!("  gone since {}", instant(at));
     }
-    println!("  last event: {} · last full scan: {}", maybe(row.last_event_at), maybe(row.last_synced_at));
+    say!("  last event: {} · last full scan: {}", maybe(row.last_event_at), maybe(row.last_synced_at));
 }
 
 fn show_directory_of(set: &WorkingSet) {
     let state = set.directory.row.as_ref().map_or("unknown", |row| row.record.state.as_str());
-    println!("  directory: {} ({state})", set.directory_id);
+    say!("  directory: {} ({state})", set.directory_id);
 }
 
 fn show_verified(verified_at: Option<Timestamp>) {
     match verified_at {
-        Some(at) => println!("  verified: the API confirmed the row at {}", instant(at)),
-        None => println!("  verified: no; the row shows what an event said, or lost what an event took away"),
+        Some(at) => say!("  verified: the API confirmed the row at {}", instant(at)),
+        None => say!("  verified: no; the row shows what an event said, or lost what an event took away"),
     }
 }
 
 async fn show_edges(db: &Db, kind: &Kind, name: &str) -> Result<(), CommandError> {
     let (present, absent) = db.count_edges(kind).await?;
-    println!("  {name}: {present} shown, {absent} remembered as absent");
+    say!("  {name}: {present} shown, {absent} remembered as absent");
     Ok(())
 }
 
@@ -145,33 +145,33 @@ fn show_memory(memory: &Memory) {
     match &memory.hint {
         Some(hint) => {
             let what = if hint.removes { "a removal" } else { "no removal" };
-            println!("  newest hint: {}, {what}, of {}", hint.event_id, instant(hint.at));
+            say!("  newest hint: {}, {what}, of {}", hint.event_id, instant(hint.at));
         }
-        None => println!("  newest hint: none"),
+        None => say!("  newest hint: none"),
     }
     match &memory.snapshot {
         Some(stamp) => {
             let by = stamp.event_id.as_ref().map_or_else(|| "the API".to_owned(), |id| format!("event {id}"));
-            println!("  content shown: by {by}, updated at {}", instant(stamp.updated_at));
+            say!("  content shown: by {by}, updated at {}", instant(stamp.updated_at));
         }
-        None => println!("  content shown: none"),
+        None => say!("  content shown: none"),
     }
     match memory.truth_at {
-        Some(at) => println!("  last truth: request {} of its directory, sent {}", memory.truth_number, instant(at)),
-        None => println!("  last truth: none; the API was never asked, or has not answered"),
+        Some(at) => say!("  last truth: request {} of its directory, sent {}", memory.truth_number, instant(at)),
+        None => say!("  last truth: none; the API was never asked, or has not answered"),
     }
 }
 
 fn show_marks(set: &WorkingSet) {
     if set.marks.is_empty() {
-        println!("  marks: none; nothing is to be fetched");
+        say!("  marks: none; nothing is to be fetched");
     }
     for Mark { target, due_at, contradictions, failures, .. } in set.marks.values() {
         let trouble = match (contradictions, failures) {
             (0, 0) => String::new(),
             _ => format!(" · contradicted {contradictions} times · failed {failures} times"),
         };
-        println!("  mark: {target} is to be fetched, due {}{trouble}", instant(*due_at));
+        say!("  mark: {target} is to be fetched, due {}{trouble}", instant(*due_at));
     }
 }
 
@@ -180,7 +180,7 @@ async fn show_events(db: &Db, found: &Found, id: &str) -> Result<(), CommandErro
     let filter = EventFilter { directory_id: Some(found.directory_id.to_string()), ..EventFilter::default() };
     let needle = quoted(id);
     let (mut shown, mut searched, mut place) = (0, 0, None);
-    println!("  last events, the newest first:");
+    say!("  last events, the newest first:");
     while shown < EVENTS && searched < SEARCHED {
         let page = db.events(&filter, Direction::NewestFirst, place.as_ref(), PAGE).await?;
         let Some((last, _)) = page.last() else { break };
@@ -188,13 +188,13 @@ async fn show_events(db: &Db, found: &Found, id: &str) -> Result<(), CommandErro
         searched += page.len();
         for (entry, body) in page {
             if shown < EVENTS && body.windows(needle.len()).any(|window| window == needle.as_slice()) {
-                println!("    {}", line(&entry));
+                say!("    {}", line(&entry));
                 shown += 1;
             }
         }
     }
     if shown == 0 {
-        println!("    none among the newest {searched} of its directory");
+        say!("    none among the newest {searched} of its directory");
     }
     Ok(())
 }

@@ -10,10 +10,10 @@ use crate::workos::Listing;
 pub(super) const ENDPOINT: &str = "webhook endpoint";
 const REGISTERED_SECRET: &str = "endpoint's secret";
 
-/// The events without which the mirror would miss something. Tokens are recorded for audit only.
-pub(super) const NEEDED: [&str; 11] = [
+/// The events without which the mirror would miss something: all that an endpoint can subscribe to by the enum of
+/// `CreateWebhookEndpointDto` in WorkOS's OpenAPI document, which has neither `dsync.deactivated` nor the tokens' events.
+pub(super) const NEEDED: [&str; 10] = [
     "dsync.activated",
-    "dsync.deactivated",
     "dsync.deleted",
     "dsync.user.created",
     "dsync.user.updated",

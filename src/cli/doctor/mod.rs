@@ -38,7 +38,7 @@ pub(super) async fn run(arguments: DoctorArguments) -> ExitCode {
     let findings = examine().await;
     let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok);
     if arguments.json {
-        println!("{:#}", json!({"checks": findings, "worst": worst}));
+        say!("{:#}", json!({"checks": findings, "worst": worst}));
     } else {
         findings.iter().for_each(print);
     }
@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: DoctorArguments) -> ExitCode {
 
 fn print(finding: &Finding) {
     let remedy = finding.remedy.as_deref().map(|remedy| format!(" → {remedy}")).unwrap_or_default();
-    println!("{:<8} {:<17} {}{remedy}", finding.severity.as_str(), finding.check, finding.message);
+    say!("{:<8} {:<17} {}{remedy}", finding.severity.as_str(), finding.check, finding.message);
 }
 
 async fn examine() -> Vec<Finding> {
