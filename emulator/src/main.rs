@@ -72,8 +72,8 @@ struct Serve {
 
 fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
-        _ => Err("it is a number from 0 on".to_owned()),
+        Ok(factor) if factor == 0.0 || (0.001..=1e6).contains(&factor) => Ok(factor),
+        _ => Err("it is 0, or a number from 0.001 to 1000000".to_owned()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::api_chaos::{ApiChaos, ApiPlan};
 use crate::chaos::ApiPlanner;
@@ -24,14 +24,23 @@ pub enum ApiFault {
     /// It does not.
     #[default]
     None,
-    /// Every request is answered with this status and a JSON `message`.
-    Status(u16),
+    /// Every request is answered with this status, 400 to 599, and a JSON `message`.
+    Status(#[serde(deserialize_with = "error_status")] u16),
     /// Every request is answered 404 with a page of HTML, as by a proxy that lost its backend.
     HtmlNotFound,
     /// No request is ever answered.
     Hang,
     /// Every request is answered 429 with `Retry-After: 1`, in WorkOS's words.
     RateLimited,
+}
+
+fn error_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let status = u16::deserialize(deserializer)?;
+    if (400..600).contains(&status) {
+        Ok(status)
+    } else {
+        Err(de::Error::custom(format_args!("{status} is no status of an error (400 to 599)")))
+    }
 }
 
 /// Which path is counted how often.

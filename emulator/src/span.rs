@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::random::SplitMix64;
 
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// A range of durations, both ends included. Written `50ms..2s`, or `2s` where both ends are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DurationRange {
@@ -26,6 +28,9 @@ pub enum DurationRangeError {
         /// Why it is none.
         source: humantime::DurationError,
     },
+    /// Longer than anybody waits, and than instants can be reckoned with.
+    #[error("'{0}' is longer than a year")]
+    TooLong(String),
     /// The upper end is below the lower one.
     #[error("the range ends before it starts")]
     Reversed,
@@ -96,7 +101,9 @@ impl<'de> Deserialize<'de> for DurationRange {
 
 fn duration(text: &str) -> Result<Duration, DurationRangeError> {
     let text = text.trim();
-    humantime::parse_duration(text).map_err(|source| DurationRangeError::Duration { text: text.to_owned(), source })
+    let duration = humantime::parse_duration(text)
+        .map_err(|source| DurationRangeError::Duration { text: text.to_owned(), source })?;
+    if duration > LONGEST { Err(DurationRangeError::TooLong(text.to_owned())) } else { Ok(duration) }
 }
 
 /// A duration as text, for serde.
@@ -127,6 +134,8 @@ mod tests {
             assert_eq!(written.parse(), Ok(range));
         }
         assert_eq!("2s..1s".parse::<DurationRange>(), Err(DurationRangeError::Reversed));
+        let long = "2y".parse::<DurationRange>();
+        assert_eq!(long, Err(DurationRangeError::TooLong("2y".to_owned())));
         for text in ["", "..", "5", "1s..", "soon"] {
             assert!(matches!(text.parse::<DurationRange>(), Err(DurationRangeError::Duration { .. })), "{text}");
         }

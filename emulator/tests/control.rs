@@ -65,6 +65,8 @@ async fn a_life_by_curl() -> TestResult {
     control.emitted();
 
     control.post(&format!("/users/{user}/suspend"), Value::Null).await?;
+    let (status, answer) = control.send(Method::PUT, "/faults", &json!({"fault": {"status": 7}})).await?;
+    assert_eq!(status, 422, "no status of an error: {answer}");
     let (status, _) = control.send(Method::PUT, &format!("/users/{user}/state"), &json!({"state": "odd"})).await?;
     assert_eq!((status, control.emulator.truth().users[&user].state.as_str()), (200, "odd"));
     control.post(&format!("/users/{user}/reactivate"), Value::Null).await?;
