@@ -3,6 +3,8 @@
 //! Each has a `step` that does one bounded piece of work; production loops over it, tests call it.
 
 mod fold;
+#[allow(dead_code, unused_imports, reason = "refresh does not yet fetch by it")]
+pub(crate) mod plan;
 mod reconcile;
 mod refresh;
 mod worker;

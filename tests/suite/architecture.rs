@@ -13,8 +13,14 @@ const ROWS: [&[&str]; 6] = [
     &["webhook", "inbox", "workos", "mirror", "db"],
     &["model", "config", "clock", "telemetry"],
 ];
-const PURE: [&str; 5] =
-    ["src/mirror/", "src/model/", "src/webhook/signature.rs", "src/webhook/event.rs", "src/workos/limits.rs"];
+const PURE: [&str; 6] = [
+    "src/mirror/",
+    "src/model/",
+    "src/sync/plan/",
+    "src/webhook/signature.rs",
+    "src/webhook/event.rs",
+    "src/workos/limits.rs",
+];
 const EFFECTS: [&str; 3] = ["diesel", "actix_web", "reqwest"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
