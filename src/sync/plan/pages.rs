@@ -1,6 +1,6 @@
 //! The records of one list, and the fewest requests that fetch them: pages, and single gets where a page shows but one.
 
-use super::work::Entry;
+use super::work::{Entry, Place};
 
 /// The dirty records of one list. A record's number is its position here: first those that have a place, in the list's
 /// order, then those that have none.
@@ -19,8 +19,7 @@ impl Track {
     /// Collects the dirty records of `entries`, which stand in the order of their ids.
     pub(super) fn new<Id>(entries: &[Entry<'_, Id>], page_size: u32, weight: u64) -> Self {
         let dirty = (0u32..).zip(entries).filter(|(_, entry)| entry.record.is_some());
-        let mut keyed: Vec<_> =
-            dirty.map(|(number, entry)| (entry.place.as_ref().map(|at| at.rank()), number)).collect();
+        let mut keyed: Vec<_> = dirty.map(|(number, entry)| (entry.place.as_ref().map(Place::rank), number)).collect();
         keyed.sort_unstable_by_key(|&(rank, number)| (rank.is_none(), rank, number));
         let ranks = keyed.iter().map_while(|&(rank, _)| rank).collect();
         Self { entries: keyed.into_iter().map(|(_, number)| number).collect(), ranks, page_size, weight }

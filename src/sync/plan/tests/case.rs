@@ -21,6 +21,7 @@ pub struct Entity {
 #[derive(Debug, Clone)]
 pub struct Case {
     pub page_size: u32,
+    pub costs: PathCosts,
     pub users: Vec<Entity>,
     pub groups: Vec<Entity>,
     /// By group and user: whether the one is believed to be in the other.
@@ -104,7 +105,7 @@ impl Case {
     }
 
     pub fn work<'a>(&self, statements: impl IntoIterator<Item = Statement<'a>>) -> Work<'a> {
-        let mut work = Work::new(NonZeroU32::new(self.page_size).unwrap(), PathCosts::default());
+        let mut work = Work::new(NonZeroU32::new(self.page_size).unwrap(), self.costs);
         for statement in statements {
             match statement {
                 Statement::Add(target, urgency) => work.add(target, urgency),
@@ -216,18 +217,17 @@ pub fn any_case(revocations: u8) -> impl Strategy<Value = Case> {
     );
     shape.prop_flat_map(|shape| {
         (
-            1..=4u32,
+            (1..=4u32, any::<bool>()),
             entities(shape.users, shape),
             entities(shape.groups, shape),
             matrix(any::<bool>(), shape),
             matrix(urgency(shape.dirty_edges, shape.revocations), shape),
         )
-            .prop_map(|(page_size, users, groups, members, dirty)| Case {
-                page_size,
-                users,
-                groups,
-                members,
-                dirty,
+            .prop_map(|((page_size, users_are_slow), users, groups, members, dirty)| {
+                let usual = PathCosts::default();
+                let other = PathCosts { users: usual.groups, groups: usual.users };
+                let costs = if users_are_slow { usual } else { other };
+                Case { page_size, costs, users, groups, members, dirty }
             })
     })
 }

@@ -12,7 +12,8 @@ pub fn naive(case: &Case, concerns: impl Fn(Urgency) -> bool) -> u64 {
     let mut groups: Vec<bool> = case.groups.iter().map(|group| concerns(group.list)).collect();
     for (group, dirty) in case.dirty.iter().enumerate() {
         for user in (0..dirty.len()).filter(|user| concerns(dirty[*user])) {
-            let by_user = case.pages(case.groups_of(user)) <= case.pages(case.members_of(group));
+            let pages = [case.pages(case.groups_of(user)), case.pages(case.members_of(group))];
+            let by_user = pages[0] < pages[1] || (pages[0] == pages[1] && case.costs.groups <= case.costs.users);
             *(if by_user || !case.users[user].active { &mut users[user] } else { &mut groups[group] }) = true;
         }
     }
@@ -20,7 +21,7 @@ pub fn naive(case: &Case, concerns: impl Fn(Urgency) -> bool) -> u64 {
 }
 
 /// The fewest requests that cover all targets, by path: of equally many, those that cost the least time.
-pub fn fewest(case: &Case, costs: [u64; 2]) -> [u64; 2] {
+pub fn fewest(case: &Case) -> [u64; 2] {
     let (users, groups) = (case.users.len(), case.groups.len());
     let choices = (0..1u32 << (users + groups)).map(|bits| {
         let read = |list: usize| bits & (1 << list) != 0;
@@ -37,7 +38,8 @@ pub fn fewest(case: &Case, costs: [u64; 2]) -> [u64; 2] {
             of_lists[1] + record_requests(case, &case.groups, group_is_shown),
         ]
     });
-    plans.min_by_key(|[users, groups]| (users + groups, users * costs[0] + groups * costs[1])).unwrap()
+    let time = |[users, groups]: &[u64; 2]| users * u64::from(case.costs.users) + groups * u64::from(case.costs.groups);
+    plans.min_by_key(|requests| (requests.iter().sum::<u64>(), time(requests))).unwrap()
 }
 
 fn decides_all(case: &Case, users: &[bool], groups: &[bool]) -> bool {
