@@ -163,6 +163,12 @@ proptest! {
 }
 
 #[test]
+fn a_cover_is_cut_short_when_its_steps_run_out() {
+    assert_eq!(lightest_cover(&[(0, 1)], &[1, 1], 0), [0, 1], "both lists are full");
+    assert_eq!(lightest_cover(&[(0, 1)], &[1, 1], u64::MAX).len(), 1);
+}
+
+#[test]
 fn nearly_every_plan_is_the_best_one() {
     let mut runner = TestRunner::deterministic();
     let cases = 1_500;
