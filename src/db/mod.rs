@@ -9,6 +9,7 @@ mod explain;
 mod history;
 pub mod inbox;
 mod migrations;
+mod planning;
 mod postgres_tls;
 pub mod progress;
 mod records;
@@ -23,6 +24,7 @@ pub use explain::{Found, Kind};
 pub use history::{Direction, EventFilter, InboxEntry, Place};
 pub use inbox::{NewInboxEvent, PendingEvent};
 pub use migrations::{pending as pending_migrations, run as run_migrations};
+pub use planning::{Beliefs, GroupBelief, ListPlace, UserBelief};
 pub use progress::{Lease, Scan, ScanPhase};
 pub use status::{Backlog, DirectoryHealth, MirrorCopy};
 

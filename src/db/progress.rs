@@ -90,6 +90,24 @@ impl Db {
         Ok(number)
     }
 
+    /// Takes `count` numbers for as many requests, and answers the first.
+    ///
+    /// # Errors
+    /// [`DbError::LeaseLost`] if a newer worker has the directory.
+    pub async fn next_numbers(&self, directory: &DirectoryId, lease: Lease, count: usize) -> Result<i64, DbError> {
+        let mut transaction = self.begin_in_background().await?;
+        let first = lock(transaction.connection(), directory, lease).await?;
+        let last = first + i64::try_from(count.saturating_sub(1)).unwrap_or_default();
+        with_connection!(transaction.connection(), c => {
+            diesel::update(directory_work::table.find(directory.as_str()))
+                .set(directory_work::sequence.eq(last))
+                .execute(c)
+                .await
+        })?;
+        transaction.commit().await?;
+        Ok(first)
+    }
+
     /// The directories that have something to fetch: due marks, or a scan that is not finished.
     ///
     /// # Errors
@@ -118,31 +136,32 @@ impl Db {
         Ok(ids.into_iter().map(DirectoryId::from_stored).collect())
     }
 
-    /// A directory's due marks, the directory's own first, then users, groups and memberships; revocations are no
-    /// different here, since fold has applied them already.
+    /// A directory's due marks: its own record alone if that is due, otherwise those that have waited longest.
     ///
     /// # Errors
     /// [`DbError`] if the query fails.
     pub async fn due_marks(&self, directory: &DirectoryId, now: Timestamp, limit: i64) -> Result<Vec<Mark>, DbError> {
         let mut connection = self.read().await?;
-        let mut due = Vec::new();
-        for kind in ["directory", "user", "group", "user_groups", "group_members", "edge"] {
+        for own_record in [true, false] {
             let rows: Vec<MarkRow> = with_connection!(&mut connection, c => {
-                marks::table
-                    .filter(marks::directory_id.eq(directory.as_str()))
-                    .filter(marks::kind.eq(kind).and(marks::due_at.le(StoredInstant(now))))
-                    .order((marks::directory_user_id, marks::directory_group_id))
+                let due = marks::directory_id.eq(directory.as_str()).and(marks::due_at.le(StoredInstant(now)));
+                let query = marks::table.filter(due).into_boxed();
+                let query = match own_record {
+                    true => query.filter(marks::kind.eq("directory")),
+                    false => query.filter(marks::kind.ne("directory")),
+                };
+                query
+                    .order((marks::due_at, marks::directory_user_id, marks::directory_group_id))
                     .limit(limit)
                     .select(MarkRow::as_select())
                     .load(c)
                     .await
             })?;
-            due.extend(rows.into_iter().filter_map(MarkRow::into_model));
-            if !due.is_empty() {
-                break;
+            if !rows.is_empty() {
+                return Ok(rows.into_iter().filter_map(MarkRow::into_model).collect());
             }
         }
-        Ok(due)
+        Ok(Vec::new())
     }
 
     /// How far the scan of a directory has come; `None` if it has to start.

@@ -2,9 +2,11 @@
 //!
 //! Each has a `step` that does one bounded piece of work; production loops over it, tests call it.
 
+mod answers;
+mod fetch;
 mod fold;
-#[allow(dead_code, unused_imports, reason = "refresh does not yet fetch by it")]
-pub(crate) mod plan;
+mod plan;
+mod planning;
 mod reconcile;
 mod refresh;
 mod worker;

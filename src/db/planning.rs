@@ -1,0 +1,235 @@
+//! What the mirror believes about the records that are to be fetched: the planner decides by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel_async::RunQueryDsl;
+
+use super::records::EdgeMemoryRow;
+use super::schema::{edge_memory, entity_memory, groups, users};
+use super::types::{Instant, StoredInstant};
+use super::{Db, DbConnection, DbError, with_connection};
+use crate::clock::Timestamp;
+use crate::mirror::EdgeKey;
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget, UserState};
+
+const IDS_PER_QUERY: usize = 1000;
+
+/// Where a record stands in its directory's list, which WorkOS orders as its ids are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPlace<Id> {
+    /// How many come before it.
+    pub rank: u32,
+    /// The one right before it.
+    pub previous: Option<Id>,
+}
+
+/// What is believed of a user.
+#[derive(Debug, Clone, Default)]
+pub struct UserBelief {
+    /// Its place among the directory's users.
+    pub place: Option<ListPlace<DirectoryUserId>>,
+    /// Whether it is active.
+    pub active: bool,
+    /// In how many groups it is.
+    pub groups: u32,
+}
+
+/// What is believed of a group.
+#[derive(Debug, Clone, Default)]
+pub struct GroupBelief {
+    /// Its place among the directory's groups.
+    pub place: Option<ListPlace<DirectoryGroupId>>,
+    /// How many members it has.
+    pub members: u32,
+}
+
+/// What is believed of everything that some marks concern. Who has no row is not among it.
+#[derive(Debug, Default)]
+pub struct Beliefs {
+    /// Users.
+    pub users: BTreeMap<DirectoryUserId, UserBelief>,
+    /// Groups.
+    pub groups: BTreeMap<DirectoryGroupId, GroupBelief>,
+    /// The memberships of those users.
+    pub members: Vec<EdgeKey>,
+    /// The targets that the newest hint took away.
+    pub revoked: BTreeSet<MarkTarget>,
+}
+
+#[derive(QueryableByName)]
+struct PlaceRow {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = BigInt)]
+    place: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    previous: Option<String>,
+}
+
+impl Db {
+    /// What is believed of everything that these marks of a directory concern.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database cannot be asked.
+    pub async fn beliefs(&self, directory: &DirectoryId, marks: &[Mark], now: Timestamp) -> Result<Beliefs, DbError> {
+        let (mut users, mut groups) = (BTreeSet::new(), BTreeSet::new());
+        for mark in marks {
+            match &mark.target {
+                MarkTarget::User(user) | MarkTarget::UserGroups(user) => drop(users.insert(user.as_str())),
+                MarkTarget::Group(group) | MarkTarget::GroupMembers(group) => drop(groups.insert(group.as_str())),
+                MarkTarget::Edge(group, user) => {
+                    users.insert(user.as_str());
+                    groups.insert(group.as_str());
+                }
+                MarkTarget::Directory => {}
+            }
+        }
+        let (users, groups): (Vec<&str>, Vec<&str>) = (users.into_iter().collect(), groups.into_iter().collect());
+        let mut beliefs = Beliefs::default();
+        let connection = &mut self.read().await?;
+        believe_users(connection, &mut beliefs, &users).await?;
+        believe_edges(connection, &mut beliefs, &users).await?;
+        let of_members: Vec<String> = beliefs.members.iter().map(|(group, _)| group.to_string()).collect();
+        let groups: BTreeSet<&str> = groups.into_iter().chain(of_members.iter().map(String::as_str)).collect();
+        believe_groups(connection, &mut beliefs, &groups.into_iter().collect::<Vec<_>>()).await?;
+        let count = |wanted: fn(&MarkTarget) -> bool| marks.iter().filter(|mark| wanted(&mark.target)).count();
+        // One record costs one request, wherever it stands in the list.
+        if count(|target| matches!(target, MarkTarget::User(_))) > 1 {
+            for row in places(connection, "users", "user", directory, now).await? {
+                let id = DirectoryUserId::from_stored(row.id.clone());
+                beliefs.users.entry(id).or_default().place = Some(row.into_place(DirectoryUserId::from_stored));
+            }
+        }
+        if count(|target| matches!(target, MarkTarget::Group(_))) > 1 {
+            for row in places(connection, "groups", "group", directory, now).await? {
+                let id = DirectoryGroupId::from_stored(row.id.clone());
+                beliefs.groups.entry(id).or_default().place = Some(row.into_place(DirectoryGroupId::from_stored));
+            }
+        }
+        Ok(beliefs)
+    }
+}
+
+impl PlaceRow {
+    fn into_place<Id>(self, id: impl Fn(String) -> Id) -> ListPlace<Id> {
+        ListPlace { rank: u32::try_from(self.place).unwrap_or(u32::MAX), previous: self.previous.map(id) }
+    }
+}
+
+/// The places of the records that are marked, among all that are believed to be listed.
+async fn places(
+    connection: &mut DbConnection,
+    table: &str,
+    kind: &str,
+    directory: &DirectoryId,
+    now: Timestamp,
+) -> Result<Vec<PlaceRow>, DbError> {
+    // PostgreSQL's order depends on the database's locale otherwise.
+    let collate = match connection {
+        DbConnection::Postgres(_) => " COLLATE \"C\"",
+        DbConnection::Sqlite(_) => "",
+    };
+    let query = format!(
+        "SELECT id, place, previous FROM (
+            SELECT directory_{kind}_id AS id, row_number() OVER w - 1 AS place, lag(directory_{kind}_id) OVER w AS previous
+            FROM {table} WHERE directory_id = $1 AND deleted_at IS NULL AND directory_{kind}_id IS NOT NULL
+            WINDOW w AS (ORDER BY directory_{kind}_id{collate})
+         ) AS listed
+         WHERE id IN (SELECT directory_{kind}_id FROM marks WHERE directory_id = $1 AND kind = '{kind}' AND due_at <= $2)"
+    );
+    Ok(with_connection!(connection, c => {
+        diesel::sql_query(&query)
+            .bind::<Text, _>(directory.as_str())
+            .bind::<Instant, _>(StoredInstant(now))
+            .load(c)
+            .await
+    })?)
+}
+
+async fn believe_users(connection: &mut DbConnection, beliefs: &mut Beliefs, ids: &[&str]) -> Result<(), DbError> {
+    for chunk in ids.chunks(IDS_PER_QUERY) {
+        let rows: Vec<(Option<String>, String)> = with_connection!(connection, c => {
+            users::table
+                .filter(users::directory_user_id.eq_any(chunk).and(users::deleted_at.is_null()))
+                .select((users::directory_user_id, users::state))
+                .load(c)
+                .await
+        })?;
+        for (id, state) in rows.into_iter().filter_map(|(id, state)| Some((id?, state))) {
+            let belief = beliefs.users.entry(DirectoryUserId::from_stored(id)).or_default();
+            belief.active = state == UserState::Active.as_str();
+        }
+        let revoked: Vec<String> = load_revoked(connection, "user", chunk).await?;
+        beliefs.revoked.extend(revoked.into_iter().map(|id| MarkTarget::User(DirectoryUserId::from_stored(id))));
+    }
+    Ok(())
+}
+
+async fn load_revoked(
+    connection: &mut DbConnection,
+    kind: &'static str,
+    ids: &[&str],
+) -> Result<Vec<String>, DbError> {
+    Ok(with_connection!(connection, c => {
+        entity_memory::table
+            .filter(entity_memory::kind.eq(kind).and(entity_memory::entity_id.eq_any(ids)))
+            .filter(entity_memory::hint_removes.eq(true))
+            .select(entity_memory::entity_id)
+            .load(c)
+            .await
+    })?)
+}
+
+async fn believe_edges(connection: &mut DbConnection, beliefs: &mut Beliefs, users: &[&str]) -> Result<(), DbError> {
+    for chunk in users.chunks(IDS_PER_QUERY) {
+        let rows: Vec<EdgeMemoryRow> = with_connection!(connection, c => {
+            edge_memory::table
+                .filter(edge_memory::directory_user_id.eq_any(chunk))
+                .select(EdgeMemoryRow::as_select())
+                .load(c)
+                .await
+        })?;
+        for ((group, user), memory) in rows.into_iter().map(EdgeMemoryRow::into_model) {
+            if memory.hint.as_ref().is_some_and(|hint| hint.removes) {
+                beliefs.revoked.insert(MarkTarget::Edge(group.clone(), user.clone()));
+            }
+            if memory.present {
+                beliefs.users.entry(user.clone()).or_default().groups += 1;
+                beliefs.members.push((group, user));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn believe_groups(connection: &mut DbConnection, beliefs: &mut Beliefs, ids: &[&str]) -> Result<(), DbError> {
+    for chunk in ids.chunks(IDS_PER_QUERY) {
+        let rows: Vec<Option<String>> = with_connection!(connection, c => {
+            groups::table
+                .filter(groups::directory_group_id.eq_any(chunk).and(groups::deleted_at.is_null()))
+                .select(groups::directory_group_id)
+                .load(c)
+                .await
+        })?;
+        for id in rows.into_iter().flatten() {
+            beliefs.groups.entry(DirectoryGroupId::from_stored(id)).or_default();
+        }
+        let counts: Vec<(String, i64)> = with_connection!(connection, c => {
+            edge_memory::table
+                .filter(edge_memory::directory_group_id.eq_any(chunk).and(edge_memory::present.eq(true)))
+                .group_by(edge_memory::directory_group_id)
+                .select((edge_memory::directory_group_id, diesel::dsl::count_star()))
+                .load(c)
+                .await
+        })?;
+        for (id, count) in counts {
+            let belief = beliefs.groups.entry(DirectoryGroupId::from_stored(id)).or_default();
+            belief.members = u32::try_from(count).unwrap_or(u32::MAX);
+        }
+        let revoked: Vec<String> = load_revoked(connection, "group", chunk).await?;
+        beliefs.revoked.extend(revoked.into_iter().map(|id| MarkTarget::Group(DirectoryGroupId::from_stored(id))));
+    }
+    Ok(())
+}

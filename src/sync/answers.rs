@@ -1,0 +1,182 @@
+//! What the answers of a wave do to the working set, by the decisions of [`mirror`].
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+
+use super::fetch::{Fetched, MembershipList};
+use crate::clock::Timestamp;
+use crate::mirror::{self, Answer, EdgeKey, Touched, TruthContext, WorkingSet};
+use crate::model::{DirectoryId, GroupRecord, Mark, MarkTarget, UserRecord};
+
+/// A mark whose answer cannot be decoded is tried again after 2, 4, 8 … seconds, and at this many failures rarely.
+const MAX_FAILURES: i32 = 12;
+/// A mark whose request failed is tried again after this long.
+const UNANSWERED_SECONDS: i64 = 2;
+
+pub(super) fn touch(touched: &mut Touched, fetched: &Fetched) {
+    match fetched {
+        Fetched::User(id, _) => drop(touched.users.insert(id.clone())),
+        Fetched::Group(id, _) => drop(touched.groups.insert(id.clone())),
+        Fetched::Users(records) => touched.users.extend(records.iter().map(|user| user.id.clone())),
+        Fetched::Groups(records) => touched.groups.extend(records.iter().map(|group| group.id.clone())),
+        Fetched::List(list) => {
+            list.known.iter().for_each(|(group, user)| touched.add_edge(group.clone(), user.clone()));
+            listed_edges(list, None).into_iter().for_each(|(group, user)| touched.add_edge(group, user));
+            list.marks.iter().for_each(|mark| touch_target(touched, &mark.target));
+        }
+        Fetched::Failed(marks, _) | Fetched::Unanswered(marks) => {
+            marks.iter().for_each(|mark| touch_target(touched, &mark.target));
+        }
+    }
+}
+
+fn touch_target(touched: &mut Touched, target: &MarkTarget) {
+    match target {
+        MarkTarget::User(user) | MarkTarget::UserGroups(user) => drop(touched.users.insert(user.clone())),
+        MarkTarget::Group(group) | MarkTarget::GroupMembers(group) => drop(touched.groups.insert(group.clone())),
+        MarkTarget::Edge(group, user) => touched.add_edge(group.clone(), user.clone()),
+        MarkTarget::Directory => {}
+    }
+}
+
+/// The edges of a list, or only those whose records belong to `directory`.
+fn listed_edges(list: &MembershipList, directory: Option<&DirectoryId>) -> BTreeSet<EdgeKey> {
+    let ours = |of: &DirectoryId| directory.is_none_or(|directory| directory == of);
+    match &list.owner {
+        MarkTarget::UserGroups(user) => {
+            let groups = list.groups.iter().filter(|group| ours(&group.directory_id));
+            groups.map(|group| (group.id.clone(), user.clone())).collect()
+        }
+        MarkTarget::GroupMembers(group) => {
+            let users = list.users.iter().filter(|user| ours(&user.directory_id));
+            users.map(|user| (group.clone(), user.id.clone())).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Applies one answer. `false` if it is a 404 that counts only once its directory is known to answer 200 (rule 4).
+pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthContext, directory_exists: bool) -> bool {
+    match fetched {
+        Fetched::User(id, answer) => {
+            let announced = set.users.get(id).is_some_and(|user| user.foreign || user.is_gone());
+            if answer.is_none() && !announced && !directory_exists {
+                return false;
+            }
+            if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
+                // An event named the wrong directory: the record is its own directory's business.
+                set.clear_mark(&MarkTarget::User(id.clone()), at.number);
+                return true;
+            }
+            let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));
+            mirror::user_truth(set, id, answer, at);
+        }
+        Fetched::Group(id, answer) => {
+            let announced = set.groups.get(id).is_some_and(|group| group.foreign || group.is_gone());
+            if answer.is_none() && !announced && !directory_exists {
+                return false;
+            }
+            if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
+                // An event named the wrong directory: the record is its own directory's business.
+                set.clear_mark(&MarkTarget::Group(id.clone()), at.number);
+                return true;
+            }
+            let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));
+            mirror::group_truth(set, id, answer, at);
+        }
+        Fetched::Users(records) => show_users(set, records, at),
+        Fetched::Groups(records) => show_groups(set, records, at),
+        Fetched::List(list) => apply_list(set, list, at),
+        Fetched::Unanswered(marks) => {
+            // Put off, so that one request that always fails does not stop the others; a newer mark is not touched.
+            let due_at = at.now + TimeDelta::seconds(UNANSWERED_SECONDS);
+            for mark in marks {
+                if !set.is_marked_after(&mark.target, mark.version) {
+                    put_off(set, &mark.target, due_at);
+                }
+            }
+        }
+        Fetched::Failed(marks, reason) => {
+            for mark in marks {
+                let failures = mark.failures.saturating_add(1).min(MAX_FAILURES);
+                tracing::error!(failures, reason, "an answer of the API cannot be read; its mark is put off");
+                let due_at = at.now + TimeDelta::seconds(1 << failures);
+                set.put_mark(Mark { failures, due_at, ..mark.clone() });
+            }
+        }
+    }
+    true
+}
+
+fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
+    if !list.owner_exists && !owner_is_gone(set, &list.owner) {
+        // The list of an id that is gone is empty (rule 5): its own record decides first, and its memberships with it.
+        let record = match &list.owner {
+            MarkTarget::UserGroups(user) => MarkTarget::User(user.clone()),
+            MarkTarget::GroupMembers(group) => MarkTarget::Group(group.clone()),
+            other => other.clone(),
+        };
+        set.mark(record, at.number, at.now);
+        for mark in &list.marks {
+            put_off(set, &mark.target, at.now + TimeDelta::seconds(1));
+        }
+        return;
+    }
+    show_users(set, &list.users, at);
+    show_groups(set, &list.groups, at);
+    let listed = listed_edges(list, Some(&set.directory_id));
+    for key in &listed {
+        mirror::edge_truth(set, key, true, at);
+    }
+    let marked = list.marks.iter().filter_map(|mark| match &mark.target {
+        MarkTarget::Edge(group, user) => Some((group.clone(), user.clone())),
+        _ => None,
+    });
+    let absent: BTreeSet<EdgeKey> =
+        list.known.iter().cloned().chain(marked).filter(|key| !listed.contains(key)).collect();
+    let by_group = matches!(list.owner, MarkTarget::GroupMembers(_));
+    for key in absent {
+        let active = set
+            .users
+            .get(&key.1)
+            .and_then(|user| user.row.as_ref())
+            .is_some_and(|row| row.state == crate::model::UserState::Active);
+        if active || !by_group {
+            mirror::edge_truth(set, &key, false, at);
+        }
+    }
+    set.clear_mark(&list.owner, at.number);
+}
+
+fn show_users(set: &mut WorkingSet, records: &[UserRecord], at: &TruthContext) {
+    let directory = set.directory_id.clone();
+    for user in records.iter().filter(|user| user.directory_id == directory) {
+        mirror::user_truth(set, &user.id, Answer::Is(user.clone()), at);
+    }
+}
+
+fn show_groups(set: &mut WorkingSet, records: &[GroupRecord], at: &TruthContext) {
+    let directory = set.directory_id.clone();
+    for group in records.iter().filter(|group| group.directory_id == directory) {
+        mirror::group_truth(set, &group.id, Answer::Is(group.clone()), at);
+    }
+}
+
+fn owner_is_gone(set: &WorkingSet, owner: &MarkTarget) -> bool {
+    match owner {
+        MarkTarget::UserGroups(user) => {
+            set.users.get(user).and_then(|user| user.row.as_ref()).is_none_or(|row| row.deleted_at.is_some())
+        }
+        MarkTarget::GroupMembers(group) => {
+            set.groups.get(group).and_then(|group| group.row.as_ref()).is_none_or(|row| row.deleted_at.is_some())
+        }
+        _ => false,
+    }
+}
+
+pub(super) fn put_off(set: &mut WorkingSet, target: &MarkTarget, due_at: Timestamp) {
+    if let Some(mark) = set.marks.get(target).cloned() {
+        set.put_mark(Mark { due_at, ..mark });
+    }
+}

@@ -1,0 +1,168 @@
+//! The requests of a plan's moves.
+
+use std::collections::BTreeSet;
+
+use super::plan::Move;
+use super::{Engine, SyncError};
+use crate::mirror::EdgeKey;
+use crate::model::{
+    DirectoryGroupId, DirectoryId, DirectoryUserId, GroupRecord, Mark, MarkTarget, UserRecord,
+};
+use crate::workos::{ApiError, ListFilter, WorkosClient};
+
+/// What the API said.
+pub(super) enum Fetched {
+    /// A user's record, or 404.
+    User(DirectoryUserId, Option<Box<UserRecord>>),
+    /// A group's record, or 404.
+    Group(DirectoryGroupId, Option<Box<GroupRecord>>),
+    /// A page of users, which proves nobody's absence.
+    Users(Vec<UserRecord>),
+    /// A page of groups, which proves no absence either.
+    Groups(Vec<GroupRecord>),
+    /// A whole membership list.
+    List(Box<MembershipList>),
+    /// The answer cannot be decoded.
+    Failed(Vec<Mark>, String),
+    /// There was no answer.
+    Unanswered(Vec<Mark>),
+}
+
+/// A user's groups or a group's members, read to the end, with the edges that were known before.
+pub(super) struct MembershipList {
+    pub(super) owner: MarkTarget,
+    pub(super) users: Vec<UserRecord>,
+    pub(super) groups: Vec<GroupRecord>,
+    pub(super) known: Vec<EdgeKey>,
+    /// Whether the API answers the owner itself with 200: an empty list is also what it says of an id it never knew.
+    pub(super) owner_exists: bool,
+    pub(super) marks: Vec<Mark>,
+}
+
+impl Engine {
+    /// Makes the requests of one move for these marks. A page that did not show a record that it was planned for is
+    /// followed by a get: that a record is missing from a page proves nothing.
+    pub(super) async fn fetch(
+        &self,
+        client: &WorkosClient,
+        directory: &DirectoryId,
+        step: Move<'_>,
+        marks: &[Mark],
+    ) -> Result<Vec<Fetched>, SyncError> {
+        let whole = ListFilter::Directory(directory);
+        Ok(match step {
+            Move::GetUser(id) => vec![fetch_user(client, directory, id, marks).await?],
+            Move::GetGroup(id) => vec![fetch_group(client, id, marks).await?],
+            Move::UserPage { after } => {
+                let page = client.users(directory, whole, after.map(DirectoryUserId::as_str)).await?;
+                let shown: BTreeSet<DirectoryUserId> = page.records.iter().map(|user| user.id.clone()).collect();
+                let mut fetched = vec![Fetched::Users(page.records)];
+                for mark in marks {
+                    if let MarkTarget::User(id) = &mark.target
+                        && !shown.contains(id)
+                    {
+                        fetched.push(fetch_user(client, directory, id, std::slice::from_ref(mark)).await?);
+                    }
+                }
+                fetched
+            }
+            Move::GroupPage { after } => {
+                let page = client.groups(whole, after.map(DirectoryGroupId::as_str)).await?;
+                let shown: BTreeSet<DirectoryGroupId> = page.records.iter().map(|group| group.id.clone()).collect();
+                let mut fetched = vec![Fetched::Groups(page.records)];
+                for mark in marks {
+                    if let MarkTarget::Group(id) = &mark.target
+                        && !shown.contains(id)
+                    {
+                        fetched.push(fetch_group(client, id, std::slice::from_ref(mark)).await?);
+                    }
+                }
+                fetched
+            }
+            Move::GroupsOfUser { user, .. } => {
+                let known = self.db.known_edges(Some(user), None).await?;
+                vec![fetch_list(client, directory, MarkTarget::UserGroups(user.clone()), known, marks).await?]
+            }
+            Move::MembersOfGroup { group, .. } => {
+                let known = self.db.known_edges(None, Some(group)).await?;
+                vec![fetch_list(client, directory, MarkTarget::GroupMembers(group.clone()), known, marks).await?]
+            }
+        })
+    }
+}
+
+async fn fetch_user(
+    client: &WorkosClient,
+    directory: &DirectoryId,
+    id: &DirectoryUserId,
+    marks: &[Mark],
+) -> Result<Fetched, ApiError> {
+    match client.user(directory, id).await {
+        Err(ApiError::Undecodable(reason)) => Ok(Fetched::Failed(marks.to_vec(), reason)),
+        answer => Ok(Fetched::User(id.clone(), answer?.map(Box::new))),
+    }
+}
+
+async fn fetch_group(client: &WorkosClient, id: &DirectoryGroupId, marks: &[Mark]) -> Result<Fetched, ApiError> {
+    match client.group(id).await {
+        Err(ApiError::Undecodable(reason)) => Ok(Fetched::Failed(marks.to_vec(), reason)),
+        answer => Ok(Fetched::Group(id.clone(), answer?.map(Box::new))),
+    }
+}
+
+async fn fetch_list(
+    client: &WorkosClient,
+    directory: &DirectoryId,
+    owner: MarkTarget,
+    known: Vec<EdgeKey>,
+    marks: &[Mark],
+) -> Result<Fetched, ApiError> {
+    match read_list(client, directory, &owner).await {
+        Ok((users, groups, owner_exists)) => {
+            let marks = marks.to_vec();
+            Ok(Fetched::List(Box::new(MembershipList { owner, users, groups, known, owner_exists, marks })))
+        }
+        Err(ApiError::Undecodable(reason)) => Ok(Fetched::Failed(marks.to_vec(), reason)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn read_list(
+    client: &WorkosClient,
+    directory: &DirectoryId,
+    owner: &MarkTarget,
+) -> Result<(Vec<UserRecord>, Vec<GroupRecord>, bool), ApiError> {
+    let (mut users, mut groups) = (Vec::new(), Vec::new());
+    let mut cursor: Option<String> = None;
+    loop {
+        let (after, unreadable) = match owner {
+            MarkTarget::UserGroups(user) => {
+                let page = client.groups(ListFilter::User(user), cursor.as_deref()).await?;
+                groups.extend(page.records);
+                (page.after, page.unreadable)
+            }
+            MarkTarget::GroupMembers(group) => {
+                let page = client.users(directory, ListFilter::Group(group), cursor.as_deref()).await?;
+                users.extend(page.records);
+                (page.after, page.unreadable)
+            }
+            _ => (None, 0),
+        };
+        if unreadable > 0 {
+            return Err(ApiError::Undecodable("a list holds records that cannot be read".to_owned()));
+        }
+        if after.is_none() {
+            break;
+        }
+        if after == cursor {
+            return Err(ApiError::Undecodable("a list's cursor does not advance".to_owned()));
+        }
+        cursor = after;
+    }
+    let owner_exists = match owner {
+        MarkTarget::UserGroups(user) if groups.is_empty() => client.user(directory, user).await?.is_some(),
+        MarkTarget::GroupMembers(group) if users.is_empty() => client.group(group).await?.is_some(),
+        _ => true,
+    };
+    Ok((users, groups, owner_exists))
+}
