@@ -167,11 +167,7 @@ async fn believe_users(connection: &mut DbConnection, beliefs: &mut Beliefs, ids
     Ok(())
 }
 
-async fn load_revoked(
-    connection: &mut DbConnection,
-    kind: &'static str,
-    ids: &[&str],
-) -> Result<Vec<String>, DbError> {
+async fn load_revoked(connection: &mut DbConnection, kind: &'static str, ids: &[&str]) -> Result<Vec<String>, DbError> {
     Ok(with_connection!(connection, c => {
         entity_memory::table
             .filter(entity_memory::kind.eq(kind).and(entity_memory::entity_id.eq_any(ids)))

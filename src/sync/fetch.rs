@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use super::plan::Move;
 use super::{Engine, SyncError};
 use crate::mirror::EdgeKey;
-use crate::model::{
-    DirectoryGroupId, DirectoryId, DirectoryUserId, GroupRecord, Mark, MarkTarget, UserRecord,
-};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, GroupRecord, Mark, MarkTarget, UserRecord};
 use crate::workos::{ApiError, ListFilter, WorkosClient};
 
 /// What the API said.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::plan::{self, GroupFacts, Move, PathCosts, Place, Target, Urgency, UserFacts, Work};
 use crate::db::{Beliefs, ListPlace};
@@ -38,7 +39,9 @@ pub(super) fn next_wave<'a>(
     }
     let mut wave = Vec::new();
     let mut planned = 0;
-    for step in plan::plan(work).moves {
+    let plan = plan::plan(work);
+    tracing::debug!(marks = by_target.len(), requests = plan.requests.total(), "planned");
+    for step in plan.moves {
         if planned >= requests {
             break;
         }
@@ -47,6 +50,13 @@ pub(super) fn next_wave<'a>(
         wave.push((step.step, covered.collect()));
     }
     wave
+}
+
+/// The costs of the paths, from the time that a request keeps each busy.
+pub(super) fn path_costs((users, groups): (Duration, Duration)) -> PathCosts {
+    // Without limits every path takes the same time.
+    let cost = |spacing: Duration| u16::try_from(spacing.as_millis()).unwrap_or(u16::MAX).max(1);
+    PathCosts { users: cost(users), groups: cost(groups) }
 }
 
 /// Memberships are shown only between records that are there, so records that nobody has seen yet are fetched first.

@@ -108,7 +108,7 @@ impl Engine {
         marks: Vec<Mark>,
     ) -> Result<(), SyncError> {
         let beliefs = self.db.beliefs(directory, &marks, self.clock.now()).await?;
-        let wave = planning::next_wave(&marks, &beliefs, client.path_costs(), WAVE);
+        let wave = planning::next_wave(&marks, &beliefs, planning::path_costs(client.spacing()), WAVE);
         let first = self.db.next_numbers(directory, self.lease, wave.len()).await?;
         let sent_at = self.clock.now();
         let requests = wave.iter().map(async |(step, marks)| self.fetch(client, directory, *step, marks).await);

@@ -109,6 +109,11 @@ impl WorkosClient {
         self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
+    /// How long one more request keeps a directory's `/directory_users`, and any other path, busy by our limits.
+    pub fn spacing(&self) -> (Duration, Duration) {
+        self.lock_limits().spacing()
+    }
+
     /// `GET /directories`: a page of all directories that the key sees.
     ///
     /// # Errors

@@ -71,6 +71,13 @@ impl Limits {
         }
     }
 
+    /// How long one more request keeps a directory's `/directory_users`, and any other path, busy.
+    #[must_use]
+    pub fn spacing(&self) -> (Duration, Duration) {
+        let users = Pace::new(self.directory_users_per_second, Duration::from_secs(1));
+        (users.interval.max(self.key.interval), self.key.interval)
+    }
+
     fn pace_of(&mut self, directory: &str) -> &mut Pace {
         let count = self.directory_users_per_second;
         self.directory_users.entry(directory.to_owned()).or_insert_with(|| Pace::new(count, Duration::from_secs(1)))

@@ -34,18 +34,6 @@ impl<'a> Target<'a> {
             MarkTarget::GroupMembers(group) => Some(Self::GroupMembers(group)),
         }
     }
-
-    /// The same target with ids of its own.
-    #[must_use]
-    pub fn to_mark(self) -> MarkTarget {
-        match self {
-            Self::User(user) => MarkTarget::User(user.clone()),
-            Self::Group(group) => MarkTarget::Group(group.clone()),
-            Self::Edge(group, user) => MarkTarget::Edge(group.clone(), user.clone()),
-            Self::UserGroups(user) => MarkTarget::UserGroups(user.clone()),
-            Self::GroupMembers(group) => MarkTarget::GroupMembers(group.clone()),
-        }
-    }
 }
 
 /// How soon a target has to be verified.
