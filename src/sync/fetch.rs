@@ -32,7 +32,8 @@ pub(super) struct MembershipList {
     pub(super) users: Vec<UserRecord>,
     pub(super) groups: Vec<GroupRecord>,
     pub(super) known: Vec<EdgeKey>,
-    /// Whether the API answers the owner itself with 200: an empty list is also what it says of an id it never knew.
+    /// Whether the API answers the owner itself with 200, where that matters: an empty list is also what it says of an
+    /// id it never knew.
     pub(super) owner_exists: bool,
     pub(super) marks: Vec<Mark>,
 }
@@ -115,7 +116,8 @@ async fn fetch_list(
     known: Vec<EdgeKey>,
     marks: &[Mark],
 ) -> Result<Fetched, ApiError> {
-    match read_list(client, directory, &owner).await {
+    let nothing_to_lose = known.is_empty() && !marks.iter().any(|mark| matches!(mark.target, MarkTarget::Edge(..)));
+    match read_list(client, directory, &owner, nothing_to_lose).await {
         Ok((users, groups, owner_exists)) => {
             let marks = marks.to_vec();
             Ok(Fetched::List(Box::new(MembershipList { owner, users, groups, known, owner_exists, marks })))
@@ -129,6 +131,7 @@ async fn read_list(
     client: &WorkosClient,
     directory: &DirectoryId,
     owner: &MarkTarget,
+    nothing_to_lose: bool,
 ) -> Result<(Vec<UserRecord>, Vec<GroupRecord>, bool), ApiError> {
     let (mut users, mut groups) = (Vec::new(), Vec::new());
     let mut cursor: Option<String> = None;
@@ -158,6 +161,8 @@ async fn read_list(
         cursor = after;
     }
     let owner_exists = match owner {
+        // An empty list takes nothing away, whether the id exists or not.
+        _ if nothing_to_lose => true,
         MarkTarget::UserGroups(user) if groups.is_empty() => client.user(directory, user).await?.is_some(),
         MarkTarget::GroupMembers(group) if users.is_empty() => client.group(group).await?.is_some(),
         _ => true,
