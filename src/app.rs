@@ -75,6 +75,7 @@ impl Service {
             client,
             clock: clock.clone(),
             lease,
+            reconcile_interval: config.reconcile_interval,
             superseded: AtomicBool::new(false),
         });
         let committed = Arc::new(Notify::new());

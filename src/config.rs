@@ -109,6 +109,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The webhook.
     pub webhook: WebhookConfig,
+    /// `RECONCILE_INTERVAL`; `None` if it is 0.
+    pub reconcile_interval: Option<Duration>,
     /// `BIND_ADDR`.
     pub bind: SocketAddr,
     /// `HEALTH_TOKEN`: if set, `GET /health` asks for it.
@@ -118,7 +120,7 @@ pub struct Config {
 }
 
 /// Every variable the service reads, for `.env.example` and its test.
-pub const VARIABLES: [&str; 13] = [
+pub const VARIABLES: [&str; 14] = [
     "DATABASE_URL",
     "DATABASE_SCHEMA",
     "WORKOS_API_KEY",
@@ -129,6 +131,7 @@ pub const VARIABLES: [&str; 13] = [
     "BIND_ADDR",
     "WEBHOOK_TOLERANCE",
     "WEBHOOK_MAX_BODY_BYTES",
+    "RECONCILE_INTERVAL",
     "HEALTH_TOKEN",
     "LOG_FORMAT",
     "RUST_LOG",
@@ -174,6 +177,7 @@ impl Config {
             database: read_database(&mut reader),
             api: read_api(&mut reader),
             webhook: read_webhook(&mut reader),
+            reconcile_interval: read_interval(&mut reader, "RECONCILE_INTERVAL", Duration::from_secs(6 * 3600)),
             bind: reader.parse(
                 "BIND_ADDR",
                 SocketAddr::from(([127, 0, 0, 1], 8080)),
@@ -199,6 +203,16 @@ pub fn read_database_config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<D
     let mut reader = Reader { lookup, problems: Vec::new() };
     let database = read_database(&mut reader);
     if reader.problems.is_empty() { Ok(database) } else { Err(ConfigProblems(reader.problems)) }
+}
+
+/// Reads only what says where the API is, for commands that ask it.
+///
+/// # Errors
+/// As [`Config::read`].
+pub fn read_api_config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<ApiConfig, ConfigProblems> {
+    let mut reader = Reader { lookup, problems: Vec::new() };
+    let api = read_api(&mut reader);
+    if reader.problems.is_empty() { Ok(api) } else { Err(ConfigProblems(reader.problems)) }
 }
 
 fn read_api(reader: &mut Reader<'_>) -> ApiConfig {
@@ -246,6 +260,14 @@ fn read_webhook(reader: &mut Reader<'_>) -> WebhookConfig {
             text.parse().ok().filter(|bytes| *bytes > 0)
         }),
     }
+}
+
+/// An interval, or none for 0.
+fn read_interval(reader: &mut Reader<'_>, name: &str, default: Duration) -> Option<Duration> {
+    let wanted = "seconds, or a duration such as 90s or 6h, or 0 for never";
+    let longest = Duration::from_secs(366 * 86_400);
+    let interval = reader.parse(name, default, wanted, |text| parse_duration(text).filter(|one| *one <= longest));
+    (interval > Duration::ZERO).then_some(interval)
 }
 
 /// Whole seconds, or a number with a unit (`90s`, `6h`).
@@ -350,10 +372,11 @@ mod tests {
             ("BIND_ADDR", "8080"),
             ("WEBHOOK_TOLERANCE", "soon"),
             ("WEBHOOK_MAX_BODY_BYTES", "0"),
+            ("RECONCILE_INTERVAL", "often"),
             ("LOG_FORMAT", "xml"),
         ])
         .unwrap_err();
-        assert_eq!(problems.0.len(), 10, "{problems}");
+        assert_eq!(problems.0.len(), 11, "{problems}");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
         for name in VARIABLES.iter().filter(|name| !matches!(**name, "HEALTH_TOKEN" | "RUST_LOG")) {
             if *name != "WORKOS_DIRECTORY_USERS_PER_SECOND" {

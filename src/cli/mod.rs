@@ -7,11 +7,13 @@ macro_rules! say {
 
 pub mod compare;
 mod demo;
+mod directories;
 mod doctor;
 mod events;
 mod migrate;
 mod replay;
 mod serve;
+mod sync;
 mod why;
 
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, ConfigProblems, DatabaseConfig};
 use crate::db::{Db, DbError, pending_migrations};
+use crate::sync::SyncError;
 
 /// Keeps a local database an exact mirror of the customer directories connected through WorkOS Directory Sync.
 #[derive(Debug, Parser)]
@@ -40,6 +43,11 @@ enum Command {
     /// Look at the inbox: list, show, retry or export events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// List the directories, or choose which are followed
+    #[command(subcommand)]
+    Directories(directories::DirectoriesCommand),
+    /// Reconcile a directory with WorkOS now, or print how it differs
+    Sync(sync::SyncArguments),
     /// Say why a user, group or directory is as it is: its row, hints, answers of the API, marks and last events
     Why(why::WhyArguments),
     /// Examine the set-up, a line for each thing that has to be right (status 1: warnings, 2: errors)
@@ -61,6 +69,8 @@ enum CommandError {
     NotMigrated(usize),
     #[error(transparent)]
     Db(#[from] DbError),
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     #[error("cannot be written: {0}")]
     Write(#[from] std::io::Error),
 }
@@ -118,6 +128,8 @@ pub fn run() -> ExitCode {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Events(command) => exit_code(events::run(command).await),
+            Command::Directories(command) => exit_code(directories::run(command).await),
+            Command::Sync(arguments) => exit_code(sync::run(arguments).await),
             Command::Why(arguments) => exit_code(why::run(arguments).await),
             Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Migrate(arguments) => exit_code(migrate::run(arguments).await),

@@ -90,6 +90,24 @@ impl Db {
         Ok(())
     }
 
+    /// As [`Db::claim_worker`], at once or not at all: `false` if another worker keeps the file.
+    ///
+    /// # Errors
+    /// [`DbError::FileInUse`] if the lock file cannot be used.
+    pub fn try_claim_worker(&self) -> Result<bool, DbError> {
+        if let Pools::Sqlite { path, .. } = &self.pools {
+            let Some(lock) = sqlite::try_lock_for_worker(path)? else { return Ok(false) };
+            *self.worker_lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(lock);
+        }
+        Ok(true)
+    }
+
+    /// Whether it is PostgreSQL.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.pools, Pools::Postgres(_))
+    }
+
     /// A connection for reading.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! belong to one aggregate stand in one file.
 
 mod batch;
+pub mod brake;
 mod connection;
 mod explain;
 mod history;
@@ -13,6 +14,7 @@ mod planning;
 mod postgres_tls;
 pub mod progress;
 mod records;
+pub mod scan;
 pub mod schema;
 mod sqlite;
 mod status;
@@ -25,8 +27,9 @@ pub use history::{Direction, EventFilter, InboxEntry, Place};
 pub use inbox::{NewInboxEvent, PendingEvent};
 pub use migrations::{pending as pending_migrations, run as run_migrations};
 pub use planning::{Beliefs, GroupBelief, ListPlace, UserBelief};
-pub use progress::{Lease, Scan, ScanPhase};
-pub use status::{Backlog, DirectoryHealth, MirrorCopy};
+pub use progress::Lease;
+pub use scan::{Scan, ScanPhase};
+pub use status::{Backlog, DirectoryHealth, DirectorySize, MirrorCopy};
 
 /// Why the database did not do what was asked. Messages name no row's content.
 #[derive(Debug, thiserror::Error)]

@@ -110,6 +110,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Instant;
     directory_work (directory_id) {
         directory_id -> Text,
         sequence -> BigInt,
@@ -119,6 +121,13 @@ diesel::table! {
         scan_group -> Nullable<Text>,
         scan_number -> Nullable<BigInt>,
         last_error -> Nullable<Text>,
+        scan_first -> Nullable<Text>,
+        scan_pages -> BigInt,
+        scan_requested_at -> Nullable<Instant>,
+        removals -> BigInt,
+        removals_since -> Nullable<Instant>,
+        braked_at -> Nullable<Instant>,
+        removals_confirmed_until -> Nullable<Instant>,
     }
 }
 

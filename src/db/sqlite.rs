@@ -62,28 +62,34 @@ pub async fn begin_immediate(connection: &mut SqliteAsync) -> Result<(), DbError
 /// that is shutting down.
 pub async fn lock_for_worker(database: &Path) -> Result<File, DbError> {
     const ATTEMPTS: u32 = 100;
+    for attempt in 0..ATTEMPTS {
+        if let Some(lock) = try_lock_for_worker(database)? {
+            return Ok(lock);
+        }
+        if attempt == 0 {
+            tracing::warn!("another worker uses the database; waiting up to 10 s for it to end");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(DbError::FileInUse(format!(
+        "another worker uses {}: stop it first, or use PostgreSQL for more than one",
+        database.to_string_lossy()
+    )))
+}
+
+/// Takes that lock, unless another worker holds it.
+pub fn try_lock_for_worker(database: &Path) -> Result<Option<File>, DbError> {
     let mut side_file = database.as_os_str().to_owned();
     side_file.push(".worker-lock");
     let refused = |error: &dyn std::fmt::Display| {
         DbError::FileInUse(format!("the lock file {} cannot be used: {error}", side_file.to_string_lossy()))
     };
     let file = File::options().create(true).truncate(false).write(true).open(&side_file).map_err(|e| refused(&e))?;
-    for attempt in 0..ATTEMPTS {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                if attempt == 0 {
-                    tracing::warn!("another worker uses the database; waiting up to 10 s for it to end");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(refused(&error)),
-        }
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(refused(&error)),
     }
-    Err(DbError::FileInUse(format!(
-        "another worker uses {}: stop it first, or use PostgreSQL for more than one",
-        database.to_string_lossy()
-    )))
 }
 
 /// Runs SQLite's calls on tokio's blocking threads, and waits for a call whose future is dropped: the connection must

@@ -10,7 +10,7 @@ use super::schema::{directories, directory_work, group_members, groups, inbox_ev
 use super::types::StoredInstant;
 use super::{Db, DbError, with_connection};
 use crate::clock::Timestamp;
-use crate::model::{DirectoryRow, GroupRow, UserRow};
+use crate::model::{DirectoryId, DirectoryRow, GroupRow, UserRow};
 
 /// How much work waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,23 @@ pub struct DirectoryHealth {
     pub directory: DirectoryRow,
     /// Why it cannot go on, if it cannot.
     pub last_error: Option<String>,
+    /// When the brake stopped unannounced removals, if it holds.
+    pub braked_at: Option<Timestamp>,
+    /// When a scan was asked for that has not begun.
+    pub scan_requested_at: Option<Timestamp>,
+}
+
+/// What a directory shows, and how much of it waits.
+#[derive(Debug, Clone, Copy)]
+pub struct DirectorySize {
+    /// Users that are not deleted.
+    pub users: i64,
+    /// Groups that are not deleted.
+    pub groups: i64,
+    /// Their memberships.
+    pub members: i64,
+    /// Marks.
+    pub marks: i64,
 }
 
 /// The whole mirror, for tables on a screen and comparisons in tests.
@@ -79,18 +96,54 @@ impl Db {
     /// [`DbError`] if the database cannot be asked.
     pub async fn directory_health(&self) -> Result<Vec<DirectoryHealth>, DbError> {
         let mut connection = self.read().await?;
-        let rows: Vec<(DirectoryRecordRow, Option<String>)> = with_connection!(&mut connection, c => {
+        type Row = (DirectoryRecordRow, Option<String>, Option<StoredInstant>, Option<StoredInstant>);
+        let rows: Vec<Row> = with_connection!(&mut connection, c => {
             directories::table
                 .left_join(directory_work::table.on(directory_work::directory_id.eq(directories::directory_id)))
                 .order(directories::directory_id)
-                .select((DirectoryRecordRow::as_select(), directory_work::last_error.nullable()))
+                .select((
+                    DirectoryRecordRow::as_select(),
+                    directory_work::last_error.nullable(),
+                    directory_work::braked_at.nullable(),
+                    directory_work::scan_requested_at.nullable(),
+                ))
                 .load(c)
                 .await
         })?;
-        let health = |(row, last_error): (DirectoryRecordRow, Option<String>)| {
-            Ok(DirectoryHealth { directory: row.into_model()?, last_error })
+        let health = |(row, last_error, braked_at, scan_requested_at): Row| {
+            Ok(DirectoryHealth {
+                directory: row.into_model()?,
+                last_error,
+                braked_at: braked_at.map(|at| at.0),
+                scan_requested_at: scan_requested_at.map(|at| at.0),
+            })
         };
         rows.into_iter().map(health).collect()
+    }
+
+    /// Counts what a directory shows.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database cannot be asked.
+    pub async fn directory_size(&self, directory: &DirectoryId) -> Result<DirectorySize, DbError> {
+        let id = directory.as_str();
+        let connection = &mut self.read().await?;
+        let users = with_connection!(connection, c => {
+            let shown = users::directory_id.eq(id).and(users::deleted_at.is_null());
+            users::table.filter(shown).count().get_result(c).await
+        })?;
+        let groups = with_connection!(connection, c => {
+            let shown = groups::directory_id.eq(id).and(groups::deleted_at.is_null());
+            groups::table.filter(shown).count().get_result(c).await
+        })?;
+        let members = with_connection!(connection, c => {
+            let of_directory = groups::directory_id.eq(id).and(group_members::provenance.eq("directory"));
+            group_members::table.inner_join(groups::table).filter(of_directory).count().get_result(c).await
+        })?;
+        let marks = with_connection!(connection, c => {
+            marks::table.filter(marks::directory_id.eq(id)).count().get_result(c).await
+        })?;
+        Ok(DirectorySize { users, groups, members, marks })
     }
 
     /// Asks the database for nothing, to see whether it answers.

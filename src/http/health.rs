@@ -10,6 +10,9 @@ use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::sync::{Engine, Worker};
 
+const BRAKED: &str = "more users and groups have vanished at once than is likely, and no event announced it; nothing was \
+     removed: check the directory in WorkOS, and if it is right run `directory-mirror sync <directory> --confirm-removals`";
+
 /// What the health routes look at.
 pub struct HealthState {
     /// The engine, with its database and API client.
@@ -96,6 +99,7 @@ pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> Http
                 "last_synced_at": health.directory.last_synced_at,
                 "deleted_at": health.directory.deleted_at,
                 "error": health.last_error,
+                "brake": health.braked_at.map(|at| json!({"since": at, "remedy": BRAKED})),
             })
         })
         .collect();

@@ -268,9 +268,17 @@ impl Entity<UserRow> {
 
     /// Shows this record. Answers whether the user came to life by it.
     pub fn set_user(&mut self, record: UserRecord, verified_at: Option<Timestamp>, now: Timestamp) -> bool {
-        self.row_changed = true;
         let state = UserState::from_source(&record.state);
         let deactivated_at = (state == UserState::Inactive).then_some(now);
+        if let Some(row) = &self.row
+            && (row.state, row.deleted_at, &row.record) == (state, None, &record)
+            && row.verified_at.is_some()
+            && verified_at.is_some()
+        {
+            // Confirmed once more: nothing to write.
+            return false;
+        }
+        self.row_changed = true;
         let Some(row) = &mut self.row else {
             self.row = Some(UserRow {
                 id: Uuid::now_v7(),
@@ -305,6 +313,13 @@ impl Entity<GroupRow> {
 
     /// Shows this record. Answers whether the group came back by it.
     pub fn set_group(&mut self, record: GroupRecord, verified_at: Option<Timestamp>, now: Timestamp) -> bool {
+        if let Some(row) = &self.row
+            && (row.deleted_at, &row.record) == (None, &record)
+            && row.verified_at.is_some()
+            && verified_at.is_some()
+        {
+            return false;
+        }
         self.row_changed = true;
         let Some(row) = &mut self.row else {
             let created = GroupRow { id: Uuid::now_v7(), record, verified_at, deleted_at: None, created_at: now };

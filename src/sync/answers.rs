@@ -109,6 +109,28 @@ pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthConte
     true
 }
 
+/// Whether this is a 404 of what the mirror shows, and no event called it removed.
+pub(super) fn removes_unannounced(set: &WorkingSet, fetched: &Fetched) -> bool {
+    match fetched {
+        Fetched::User(id, None) => {
+            set.users.get(id).is_some_and(|user| !user.foreign && !user.is_gone() && user.row.is_some())
+        }
+        Fetched::Group(id, None) => {
+            set.groups.get(id).is_some_and(|group| !group.foreign && !group.is_gone() && group.row.is_some())
+        }
+        _ => false,
+    }
+}
+
+/// The mark of a single record's answer.
+pub(super) fn mark_of<'a>(set: &'a WorkingSet, fetched: &Fetched) -> Option<&'a Mark> {
+    set.marks.get(&match fetched {
+        Fetched::User(id, _) => MarkTarget::User(id.clone()),
+        Fetched::Group(id, _) => MarkTarget::Group(id.clone()),
+        _ => return None,
+    })
+}
+
 fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
     if !list.owner_exists && !owner_is_gone(set, &list.owner) {
         // The list of an id that is gone is empty (rule 5): its own record decides first, and its memberships with it.

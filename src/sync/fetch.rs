@@ -134,7 +134,7 @@ async fn read_list(
     nothing_to_lose: bool,
 ) -> Result<(Vec<UserRecord>, Vec<GroupRecord>, bool), ApiError> {
     let (mut users, mut groups) = (Vec::new(), Vec::new());
-    let mut cursor: Option<String> = None;
+    let (mut cursor, mut cursors) = (None::<String>, BTreeSet::new());
     loop {
         let (after, unreadable) = match owner {
             MarkTarget::UserGroups(user) => {
@@ -152,13 +152,11 @@ async fn read_list(
         if unreadable > 0 {
             return Err(ApiError::Undecodable("a list holds records that cannot be read".to_owned()));
         }
-        if after.is_none() {
-            break;
+        let Some(after) = after else { break };
+        if !cursors.insert(after.clone()) {
+            return Err(ApiError::Undecodable("a list starts over".to_owned()));
         }
-        if after == cursor {
-            return Err(ApiError::Undecodable("a list's cursor does not advance".to_owned()));
-        }
-        cursor = after;
+        cursor = Some(after);
     }
     let owner_exists = match owner {
         // An empty list takes nothing away, whether the id exists or not.

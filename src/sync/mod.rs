@@ -9,11 +9,13 @@ mod plan;
 mod planning;
 mod reconcile;
 mod refresh;
+mod schedule;
 mod worker;
 
 pub use worker::Worker;
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::db::{Db, DbError, Lease};
@@ -29,6 +31,8 @@ pub struct Engine {
     pub clock: Clock,
     /// This process's fencing token.
     pub lease: Lease,
+    /// How long after a scan the next one is due; `None` = only when it is asked for.
+    pub reconcile_interval: Option<Duration>,
     /// Set once a newer worker was found to have taken a directory over: from then on this process is not ready.
     pub superseded: AtomicBool,
 }

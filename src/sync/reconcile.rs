@@ -2,10 +2,13 @@
 
 use super::{Engine, SyncError};
 use crate::clock::Timestamp;
-use crate::db::{DbError, Scan, ScanPhase, progress, working_set};
+use crate::db::{DbError, Scan, ScanPhase, brake, progress, scan, working_set};
 use crate::mirror::{self, Answer, Entity, Touched, TruthContext, WorkingSet};
-use crate::model::{DirectoryId, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord};
 use crate::workos::{ApiError, ListFilter, WorkosClient};
+
+/// Pages of one list, at a hundred records each: more than any directory has.
+const MOST_PAGES: i64 = 100_000;
 
 /// One page, and how far the scan is once it is written.
 struct ScanPage {
@@ -53,12 +56,14 @@ impl Engine {
         let sent_at = self.clock.now();
         let anew = self.look_at(directory).await?.row.is_none_or(|row| row.sync_status == SyncStatus::Never);
         // A directory that has to be scanned anew begins at the beginning, whatever checkpoint there is.
-        let scan = if anew { None } else { self.db.scan(directory).await? };
-        let scan = scan.unwrap_or(Scan { phase: ScanPhase::Users, cursor: None, group: None, number });
+        let checkpoint = if anew { None } else { self.db.scan(directory).await? };
+        let scan = checkpoint.unwrap_or_else(|| Scan::from_the_beginning(number));
         let page = match self.read_page(client, directory, scan.clone(), number, sent_at).await {
             Ok(page) => page,
             Err(error) => {
-                self.write_status(directory, SyncStatus::Failed).await?;
+                // A list that cannot be followed is read from its beginning; after an outage the scan goes on.
+                let restart = matches!(error, SyncError::Api(ApiError::Undecodable(_)));
+                self.write_failed(directory, restart).await?;
                 return Err(error);
             }
         };
@@ -73,6 +78,7 @@ impl Engine {
         number: i64,
         sent_at: Timestamp,
     ) -> Result<ScanPage, SyncError> {
+        let phase = scan.phase;
         let cursor = scan.cursor.take();
         let (mut users, mut groups, mut finished) = (Vec::new(), Vec::new(), false);
         let whole = ListFilter::Directory(directory);
@@ -81,17 +87,11 @@ impl Engine {
                 let page = client.users(directory, whole, cursor.as_deref()).await?;
                 users = page.records;
                 scan.cursor = page.after;
-                if scan.cursor.is_none() {
-                    scan.phase = ScanPhase::Groups;
-                }
             }
             ScanPhase::Groups => {
                 let page = client.groups(whole, cursor.as_deref()).await?;
                 groups = page.records;
                 scan.cursor = page.after;
-                if scan.cursor.is_none() {
-                    scan.phase = ScanPhase::Members;
-                }
             }
             ScanPhase::Members => {
                 if cursor.is_none() {
@@ -107,8 +107,14 @@ impl Engine {
                 }
             }
         }
-        if scan.cursor.is_some() && scan.cursor == cursor {
-            return Err(ApiError::Undecodable("a list's cursor does not advance".to_owned()).into());
+        let ids = users.iter().map(|user| user.id.as_str()).chain(groups.iter().map(|group| group.id.as_str()));
+        notice_a_list_without_end(&mut scan, &ids.collect::<Vec<_>>())?;
+        if scan.cursor.is_none() {
+            (scan.first, scan.pages) = (None, 0);
+            scan.phase = match phase {
+                ScanPhase::Users => ScanPhase::Groups,
+                ScanPhase::Groups | ScanPhase::Members => ScanPhase::Members,
+            };
         }
         let context = TruthContext { number, sent_at, now: self.clock.now() };
         Ok(ScanPage { users, groups, next: (!finished).then_some(scan), context })
@@ -133,55 +139,104 @@ impl Engine {
         let mut set = working_set::load(connection, directory, &touched).await?;
         if set.directory.is_gone() {
             // It was deleted while we read: there is nothing left to scan.
-            progress::save_scan(connection, directory, None).await?;
+            scan::save_scan(connection, directory, None).await?;
             return Ok(transaction.commit().await?);
         }
         let begins = read.number == page.context.number;
         if !begins && set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
             // It was linked or deleted anew while we read: the scan has to begin again.
-            progress::save_scan(connection, directory, None).await?;
+            scan::save_scan(connection, directory, None).await?;
             return Ok(transaction.commit().await?);
         }
-        apply_page(&mut set, &page, members_of.as_ref());
+        if begins {
+            scan::requested_scan_begins(connection, directory, page.context.sent_at).await?;
+        }
+        let mut drift = apply_page(&mut set, &page, members_of.as_ref());
         let finished = page.next.is_none();
         if finished {
-            for target in progress::not_listed_since(connection, directory, read.number).await? {
+            for target in scan::not_listed_since(connection, directory, read.number).await? {
+                drift.extra += 1;
                 set.mark(target, page.context.number, now);
             }
         }
         set_status(&mut set, if finished { SyncStatus::Synced } else { SyncStatus::Running }, now);
         working_set::save(connection, &set, now).await?;
-        progress::save_scan(connection, directory, page.next.as_ref()).await?;
+        scan::save_scan(connection, directory, page.next.as_ref()).await?;
+        if finished {
+            brake::release_if_settled(connection, directory).await?;
+        }
         transaction.commit().await?;
-        tracing::info!(directory_id = %directory, phase = ?read.phase, users = page.users.len(), groups = page.groups.len(), finished, "page scanned");
+        tracing::debug!(directory_id = %directory, phase = ?read.phase, users = page.users.len(), groups = page.groups.len(), ?drift, "page scanned");
+        if finished {
+            tracing::info!(directory_id = %directory, not_listed = drift.extra, "directory scanned");
+        }
         Ok(())
     }
 
-    async fn write_status(&self, directory: &DirectoryId, status: SyncStatus) -> Result<(), DbError> {
+    async fn write_failed(&self, directory: &DirectoryId, restart: bool) -> Result<(), DbError> {
         let now = self.clock.now();
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
         progress::lock(connection, directory, self.lease).await?;
         let mut set = working_set::load(connection, directory, &Touched::default()).await?;
-        if set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
-            progress::save_scan(connection, directory, None).await?;
+        if restart || set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
+            scan::save_scan(connection, directory, None).await?;
         }
-        set_status(&mut set, status, now);
+        set_status(&mut set, SyncStatus::Failed, now);
         working_set::save(connection, &set, now).await?;
         transaction.commit().await
     }
 }
 
-fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&crate::model::DirectoryGroupId>) {
+/// How a page differed from the mirror.
+#[derive(Debug, Default)]
+struct Drift {
+    missing: usize,
+    extra: usize,
+    different: usize,
+}
+
+impl Drift {
+    fn add(&mut self, was_shown: bool, changed: bool) {
+        match (was_shown, changed) {
+            (_, false) => {}
+            (false, true) => self.missing += 1,
+            (true, true) => self.different += 1,
+        }
+    }
+}
+
+/// A cursor that starts over would keep a scan busy for ever.
+fn notice_a_list_without_end(scan: &mut Scan, ids: &[&str]) -> Result<(), ApiError> {
+    let again = scan.pages > 0 && scan.first.as_deref().is_some_and(|first| ids.contains(&first));
+    if again || scan.pages >= MOST_PAGES {
+        return Err(ApiError::Undecodable("a list starts over, or never ends".to_owned()));
+    }
+    if scan.pages == 0 {
+        scan.first = ids.first().map(|&id| id.to_owned());
+    }
+    scan.pages += 1;
+    Ok(())
+}
+
+fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&DirectoryGroupId>) -> Drift {
     let directory = set.directory_id.clone();
+    let mut drift = Drift::default();
     for user in page.users.iter().filter(|user| user.directory_id == directory) {
+        let shown = set.user(&user.id).row.as_ref().is_some_and(|row| row.deleted_at.is_none());
         mirror::user_truth(set, &user.id, Answer::Is(user.clone()), &page.context);
+        drift.add(shown, set.user(&user.id).row_changed);
         if let Some(group) = members_of {
-            mirror::edge_truth(set, &(group.clone(), user.id.clone()), true, &page.context);
+            let key = (group.clone(), user.id.clone());
+            let shown = set.edge(&key).was_present;
+            mirror::edge_truth(set, &key, true, &page.context);
+            drift.add(shown, !shown && set.edge(&key).memory.present);
         }
     }
     for group in page.groups.iter().filter(|group| group.directory_id == directory) {
+        let shown = set.group(&group.id).row.as_ref().is_some_and(|row| row.deleted_at.is_none());
         mirror::group_truth(set, &group.id, Answer::Is(group.clone()), &page.context);
+        drift.add(shown, set.group(&group.id).row_changed);
     }
     // The lists of a finished scan cover what asked for whole lists.
     if page.next.is_none() {
@@ -190,14 +245,33 @@ fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&crate::
             set.clear_mark(&target, page.context.number);
         }
     }
+    drift
 }
 
 fn set_status(set: &mut WorkingSet, status: SyncStatus, now: Timestamp) {
-    if let Some(row) = &mut set.directory.row {
+    if let Some(row) = &mut set.directory.row
+        && (row.sync_status != status || status == SyncStatus::Synced)
+    {
         row.sync_status = status;
         if status == SyncStatus::Synced {
             row.last_synced_at = Some(now);
         }
         set.directory.row_changed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_starts_over_is_noticed_and_no_list_is_endless() {
+        let mut scan = Scan::from_the_beginning(1);
+        for page in [["a", "b"], ["c", "d"], ["e", "f"]] {
+            assert_eq!(notice_a_list_without_end(&mut scan, &page), Ok(()));
+        }
+        assert!(notice_a_list_without_end(&mut scan, &["a", "b"]).is_err());
+        scan.pages = MOST_PAGES;
+        assert!(notice_a_list_without_end(&mut scan, &["g", "h"]).is_err());
     }
 }

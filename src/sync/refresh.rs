@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use super::fetch::Fetched;
 use super::{Engine, Step, SyncError, answers, planning};
 use crate::clock::Timestamp;
-use crate::db::{DbError, progress, working_set};
-use crate::mirror::{self, Answer, Touched, TruthContext};
+use crate::db::{DbConnection, DbError, brake, progress, working_set};
+use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
 use crate::workos::WorkosClient;
 
@@ -20,6 +20,8 @@ const HORIZON: i64 = 4096;
 const WAVE: u32 = 16;
 /// A mark that cannot be decided, since the API's answers are in doubt, is looked at again after this long.
 const DOUBT_SECONDS: i64 = 60;
+/// What the brake holds is looked at again after this long: perhaps it was found again meanwhile.
+const HELD_MINUTES: i64 = 60;
 const UNKNOWN_DIRECTORY: &str = "the API does not know this directory, though no event said that it was deleted: check \
      that WORKOS_API_KEY belongs to the environment that sends the webhooks; nothing was removed";
 
@@ -27,6 +29,12 @@ const UNKNOWN_DIRECTORY: &str = "the API does not know this directory, though no
 struct Answered {
     number: i64,
     fetched: Fetched,
+}
+
+enum ScanToDo {
+    None,
+    First,
+    Again { begins: bool },
 }
 
 impl Engine {
@@ -42,14 +50,23 @@ impl Engine {
             self.refresh_directory(client, directory).await?;
             return Ok(Step::Ran);
         }
-        if self.needs_scan(directory, marks.is_empty()).await? {
-            self.scan_page(client, directory).await?;
-            return Ok(Step::Ran);
+        match self.scan_to_do(directory, marks.is_empty()).await? {
+            ScanToDo::None if marks.is_empty() => return Ok(Step::Idle),
+            ScanToDo::None => self.refresh_wave(client, directory, marks).await?,
+            // A first scan fetches what is marked anyway.
+            ScanToDo::First => self.scan_page(client, directory).await?,
+            ScanToDo::Again { begins } => {
+                if begins {
+                    // A key that does not know the directory would list nothing.
+                    self.refresh_directory(client, directory).await?;
+                }
+                // A long scan must not keep a change waiting.
+                if !marks.is_empty() {
+                    self.refresh_wave(client, directory, marks).await?;
+                }
+                self.scan_page(client, directory).await?;
+            }
         }
-        if marks.is_empty() {
-            return Ok(Step::Idle);
-        }
-        self.refresh_wave(client, directory, marks).await?;
         Ok(Step::Ran)
     }
 
@@ -89,16 +106,22 @@ impl Engine {
 
     /// A scan that failed waits for the marks that are due, so that what stops it does not stop everything. A directory
     /// whose own record was never fetched is not scanned: a wrong key would list nothing.
-    async fn needs_scan(&self, directory: &DirectoryId, nothing_else: bool) -> Result<bool, SyncError> {
+    async fn scan_to_do(&self, directory: &DirectoryId, nothing_else: bool) -> Result<ScanToDo, SyncError> {
         let known = self.look_at(directory).await?;
         let fetched = known.memory.truth_number > 0;
-        Ok(known.row.is_some_and(|row| {
-            fetched
-                && row.enabled
-                && row.deleted_at.is_none()
-                && row.sync_status != SyncStatus::Synced
-                && (nothing_else || row.sync_status != SyncStatus::Failed)
-        }))
+        let Some(row) = known.row.filter(|row| fetched && row.enabled && row.deleted_at.is_none()) else {
+            return Ok(ScanToDo::None);
+        };
+        let wanted = match row.sync_status {
+            SyncStatus::Synced => self.db.scan_requested_at(directory).await?.is_some(),
+            SyncStatus::Failed => nothing_else,
+            SyncStatus::Never | SyncStatus::Running => true,
+        };
+        Ok(match row.last_synced_at {
+            _ if !wanted => ScanToDo::None,
+            None => ScanToDo::First,
+            Some(_) => ScanToDo::Again { begins: self.db.scan(directory).await?.is_none() },
+        })
     }
 
     async fn refresh_wave(
@@ -148,8 +171,12 @@ impl Engine {
         progress::lock(connection, directory, self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
         let mut unannounced = Vec::new();
+        let stopped = directory_exists && self.stops_removals(connection, &set, answers).await?;
         if !set.directory.is_gone() {
             for one in answers {
+                if stopped && answers::removes_unannounced(&set, &one.fetched) {
+                    continue;
+                }
                 let context = TruthContext { number: one.number, sent_at, now };
                 if !answers::apply_one(&mut set, &one.fetched, &context, directory_exists) {
                     unannounced.push(*one);
@@ -157,9 +184,39 @@ impl Engine {
             }
         }
         working_set::save(connection, &set, now).await?;
+        brake::release_if_settled(connection, directory).await?;
         transaction.commit().await?;
-        tracing::info!(directory_id = %directory, answers = answers.len(), "truth fetched");
+        tracing::debug!(directory_id = %directory, answers = answers.len(), "truth fetched");
         Ok(unannounced)
+    }
+
+    /// Whether the brake stops the removals among these answers: those of what the mirror shows and no event announced.
+    async fn stops_removals(
+        &self,
+        connection: &mut DbConnection,
+        set: &WorkingSet,
+        answers: &[&Answered],
+    ) -> Result<bool, DbError> {
+        let removals: Vec<&Answered> =
+            answers.iter().copied().filter(|one| answers::removes_unannounced(set, &one.fetched)).collect();
+        if removals.is_empty() {
+            return Ok(false);
+        }
+        let (directory, now) = (&set.directory_id, self.clock.now());
+        let (mut brake, live) = brake::load(connection, directory).await?;
+        let was_braked = brake.braked_at.is_some();
+        let allowed = brake.allows(i64::try_from(removals.len()).unwrap_or(i64::MAX), live, now);
+        brake::save(connection, directory, &brake).await?;
+        if allowed {
+            return Ok(false);
+        }
+        if !was_braked {
+            tracing::error!(directory_id = %directory, "too many users and groups have vanished at once: none is removed until `directory-mirror sync --confirm-removals` says that it is right");
+        }
+        let versions: Vec<i64> =
+            removals.iter().filter_map(|one| answers::mark_of(set, &one.fetched)).map(|mark| mark.version).collect();
+        brake::hold(connection, directory, &versions, now + TimeDelta::minutes(HELD_MINUTES)).await?;
+        Ok(true)
     }
 
     async fn put_off_users_and_groups(&self, directory: &DirectoryId, doubted: &[&Answered]) -> Result<(), DbError> {

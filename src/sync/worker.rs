@@ -19,6 +19,8 @@ const DIRECTORIES_AT_ONCE: usize = 8;
 const STEPS_IN_A_TURN: usize = 64;
 /// How long a loop rests when nothing wakes it: the fallback, not the mechanism.
 const REST: Duration = Duration::from_millis(250);
+const SHORTEST_SCHEDULE_REST: Duration = Duration::from_millis(50);
+const LONGEST_SCHEDULE_REST: Duration = Duration::from_secs(30);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// The longest wait after a failure while other requests succeed, and while none do.
 const LONGEST_BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
@@ -27,6 +29,7 @@ const LONGEST_BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_s
 pub struct Worker {
     fold: JoinHandle<()>,
     refresh: JoinHandle<()>,
+    schedule: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -37,14 +40,15 @@ impl Worker {
         let (stop, stopped) = watch::channel(false);
         let folded = Arc::new(Notify::new());
         let fold = tokio::spawn(fold_loop(Arc::clone(&engine), committed, Arc::clone(&folded), stopped.clone()));
-        let refresh = tokio::spawn(refresh_loop(engine, folded, stopped));
-        Self { fold, refresh, stop }
+        let refresh = tokio::spawn(refresh_loop(Arc::clone(&engine), Arc::clone(&folded), stopped.clone()));
+        let schedule = tokio::spawn(schedule_loop(engine, folded, stopped));
+        Self { fold, refresh, schedule, stop }
     }
 
-    /// Whether both loops run.
+    /// Whether all loops run.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.fold.is_finished() && !self.refresh.is_finished()
+        !self.fold.is_finished() && !self.refresh.is_finished() && !self.schedule.is_finished()
     }
 
     /// Stops after the work in hand: fold ends its batch, requests under way are dropped with what they would have
@@ -53,6 +57,7 @@ impl Worker {
         let _ = self.stop.send(true);
         let _ = self.fold.await;
         let _ = self.refresh.await;
+        let _ = self.schedule.await;
     }
 }
 
@@ -92,6 +97,22 @@ async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Noti
         tokio::select! {
             () = committed.notified() => {}
             () = tokio::time::sleep(rest) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Looks at the schedule some times in each interval.
+async fn schedule_loop(engine: Arc<Engine>, requested: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+    let rest = engine.reconcile_interval.map_or(LONGEST_SCHEDULE_REST, |interval| interval / 20);
+    while !*stop.borrow() {
+        match engine.schedule_step().await {
+            Ok(Step::Ran) => requested.notify_one(),
+            Ok(Step::Idle) => {}
+            Err(error) => tracing::warn!(%error, "the schedule cannot be looked at; tried again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(rest.clamp(SHORTEST_SCHEDULE_REST, LONGEST_SCHEDULE_REST)) => {}
             _ = stop.changed() => {}
         }
     }

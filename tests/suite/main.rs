@@ -7,6 +7,7 @@ mod fixtures;
 mod operator;
 mod outage;
 mod process;
+mod reconcile;
 mod replay;
 mod schema;
 mod support;

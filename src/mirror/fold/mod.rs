@@ -7,7 +7,7 @@ mod users;
 
 use super::working_set::{Entity, WorkingSet};
 use crate::clock::Timestamp;
-use crate::model::{Change, EventStatus, Hint, HintKey, MarkTarget, Stamp};
+use crate::model::{Change, EventStatus, Hint, HintKey, MarkTarget, Stamp, SyncStatus};
 
 /// When a batch of hints is folded.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +51,11 @@ const DELETED: Outcome = skipped("the directory is deleted");
 pub fn fold(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
     if let Some(row) = &mut set.directory.row {
         if !row.enabled {
+            // Once it is enabled, a reconcile finds what was ignored.
+            if row.sync_status != SyncStatus::Never {
+                row.sync_status = SyncStatus::Never;
+                set.directory.row_changed = true;
+            }
             return Outcome { status: EventStatus::Ignored, reason: "the directory is disabled" };
         }
         row.last_event_at = row.last_event_at.max(Some(at.now));

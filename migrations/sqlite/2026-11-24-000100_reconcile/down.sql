@@ -1,0 +1,10 @@
+ALTER TABLE directory_work DROP COLUMN scan_first;
+ALTER TABLE directory_work DROP COLUMN scan_pages;
+DROP INDEX inbox_events_finished;
+DROP INDEX users_by_directory;
+CREATE INDEX users_by_directory ON users (directory_id);
+ALTER TABLE directory_work DROP COLUMN removals_confirmed_until;
+ALTER TABLE directory_work DROP COLUMN braked_at;
+ALTER TABLE directory_work DROP COLUMN removals_since;
+ALTER TABLE directory_work DROP COLUMN removals;
+ALTER TABLE directory_work DROP COLUMN scan_requested_at;

@@ -1,0 +1,192 @@
+//! `directory-mirror sync`: a reconcile now, or the drift that one would mend.
+
+mod drift;
+mod progress;
+
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+
+use self::progress::Progress;
+use super::{CommandError, open_database};
+use crate::clock::Clock;
+use crate::config::{self, ApiConfig};
+use crate::db::{Db, DirectoryHealth};
+use crate::model::{DirectoryId, SyncStatus};
+use crate::sync::{Engine, Step, SyncError};
+use crate::workos::WorkosClient;
+
+/// Exit status of a dry run that found something.
+const DRIFTED: u8 = 3;
+/// How often the database is asked how far the server has come.
+const LOOK: Duration = Duration::from_millis(250);
+/// After so long without a server that takes the request up, we say so.
+const SERVER_PATIENCE: Duration = Duration::from_secs(10);
+const FAILURES_IN_A_ROW: u32 = 8;
+
+#[derive(Debug, Args)]
+pub(super) struct SyncArguments {
+    /// The directory's id
+    #[arg(required_unless_present = "all")]
+    directory: Option<String>,
+    /// Every directory that is enabled and not deleted
+    #[arg(long, conflicts_with = "directory")]
+    all: bool,
+    /// Print what differs from WorkOS (ids and names of fields, no personal data) and change nothing (status 3: something does)
+    #[arg(long)]
+    dry_run: bool,
+    /// Let removals go on that the brake stopped, and those of the next 24 hours
+    #[arg(long, conflicts_with = "dry_run")]
+    confirm_removals: bool,
+    /// Do the work in this process, though a server may run on this PostgreSQL database: it takes the work over from that one
+    #[arg(long, conflicts_with = "dry_run")]
+    alone: bool,
+}
+
+pub(super) async fn run(arguments: SyncArguments) -> Result<ExitCode, CommandError> {
+    let db = open_database().await?;
+    let directories = choose(&db, &arguments).await?;
+    if directories.is_empty() {
+        say!("there is no directory to reconcile");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let api = config::read_api_config(&|name| std::env::var(name).ok())?;
+    if arguments.dry_run {
+        let client = client(&api)?;
+        let mut drifted = false;
+        for directory in &directories {
+            drifted |= drift::print(&db, &client, directory).await?;
+        }
+        return Ok(if drifted { ExitCode::from(DRIFTED) } else { ExitCode::SUCCESS });
+    }
+    let now = Clock::system().now();
+    for directory in &directories {
+        if arguments.confirm_removals {
+            db.confirm_removals(directory, now).await?;
+        }
+        db.request_scan(Some(directory), now).await?;
+    }
+    // On SQLite a lock says whether a server does the work; on PostgreSQL nothing does.
+    let works = if db.is_postgres() { arguments.alone } else { db.try_claim_worker()? };
+    if works {
+        work(&db, &api, &directories).await?;
+    } else {
+        wait_for_server(&db, &directories).await?;
+    }
+    report(&db, &directories).await
+}
+
+async fn choose(db: &Db, arguments: &SyncArguments) -> Result<Vec<DirectoryId>, CommandError> {
+    let known = db.directory_health().await?;
+    let Some(wanted) = &arguments.directory else {
+        let live = known.into_iter().filter(|one| one.directory.enabled && one.directory.deleted_at.is_none());
+        return Ok(live.map(|one| one.directory.record.id).collect());
+    };
+    let found = known.into_iter().find(|one| one.directory.record.id.as_str() == wanted).ok_or_else(|| {
+        CommandError::Usage(format!(
+            "the mirror has no directory {wanted}: `directory-mirror directories list` names those it has"
+        ))
+    })?;
+    if found.directory.deleted_at.is_some() || !found.directory.enabled {
+        return Err(CommandError::Usage(format!("{wanted} is deleted or disabled: there is nothing to reconcile")));
+    }
+    Ok(vec![found.directory.record.id])
+}
+
+fn client(api: &ApiConfig) -> Result<WorkosClient, CommandError> {
+    // Installed already where a server runs in the same process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    WorkosClient::new(api, Clock::system())
+        .map_err(SyncError::from)?
+        .ok_or_else(|| CommandError::Usage("WORKOS_API_KEY is not set: there is nothing to compare with".to_owned()))
+}
+
+/// Does what a server would do, for these directories.
+async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(), CommandError> {
+    let clock = Clock::system();
+    let lease = db.new_lease(clock.now()).await?;
+    let engine = Engine {
+        db: db.clone(),
+        client: Some(client(api)?),
+        clock,
+        lease,
+        reconcile_interval: None,
+        superseded: AtomicBool::new(false),
+    };
+    while engine.fold_step().await? == Step::Ran {}
+    for directory in directories {
+        let mut progress = Progress::new(directory);
+        let mut failures = 0;
+        loop {
+            match engine.refresh_step(directory).await {
+                Ok(Step::Idle) => break,
+                Ok(Step::Ran) => failures = 0,
+                Err(error) if failures < FAILURES_IN_A_ROW && matches!(error, SyncError::Api(_)) => {
+                    progress.note(&format!("{error}; tried again"));
+                    tokio::time::sleep(LOOK * 2_u32.pow(failures)).await;
+                    failures += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            progress.show(db.scan(directory).await?.as_ref());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the server has done what was asked.
+async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), CommandError> {
+    for directory in directories {
+        let mut progress = Progress::new(directory);
+        let (mut waited, mut told) = (Duration::ZERO, None);
+        while let Some(health) = db.directory_health().await?.into_iter().find(|one| is(one, directory)) {
+            let scan = db.scan(directory).await?;
+            progress.show(scan.as_ref());
+            let over = health.scan_requested_at.is_none() && scan.is_none();
+            if over && health.directory.sync_status == SyncStatus::Synced || health.directory.deleted_at.is_some() {
+                break;
+            }
+            if health.last_error != told {
+                told.clone_from(&health.last_error);
+                told.iter().for_each(|error| progress.note(error));
+            }
+            waited += LOOK;
+            if waited == SERVER_PATIENCE && health.scan_requested_at.is_some() {
+                progress.note(
+                    "asked for, and no server has taken it up: is `directory-mirror serve` running on this database?",
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    Ok(())
+}
+
+fn is(health: &DirectoryHealth, directory: &DirectoryId) -> bool {
+    health.directory.record.id == *directory
+}
+
+async fn report(db: &Db, directories: &[DirectoryId]) -> Result<ExitCode, CommandError> {
+    let mut code = ExitCode::SUCCESS;
+    for health in db.directory_health().await? {
+        let id = &health.directory.record.id;
+        if !directories.contains(id) {
+            continue;
+        }
+        let size = db.directory_size(id).await?;
+        let what = format!("{} users, {} groups, {} memberships", size.users, size.groups, size.members);
+        if health.braked_at.is_some() {
+            code = ExitCode::FAILURE;
+            say!(
+                "{id}: {what}; removals are stopped, since too many vanished at once: if that is right, add --confirm-removals"
+            );
+        } else {
+            let left =
+                if size.marks > 0 { format!("; {} records to be looked at again", size.marks) } else { String::new() };
+            say!("{id}: {}, {what}{left}", health.directory.sync_status.as_str());
+        }
+    }
+    Ok(code)
+}
