@@ -10,6 +10,7 @@ mod history;
 pub mod inbox;
 mod migrations;
 mod planning;
+mod poller;
 mod postgres_tls;
 pub mod progress;
 mod records;
@@ -25,6 +26,7 @@ pub use history::{Direction, EventFilter, InboxEntry, Place};
 pub use inbox::{NewInboxEvent, PendingEvent};
 pub use migrations::{pending as pending_migrations, run as run_migrations};
 pub use planning::{Beliefs, GroupBelief, ListPlace, UserBelief};
+pub use poller::{PollerState, Round};
 pub use progress::{Lease, Scan, ScanPhase};
 pub use status::{Backlog, DirectoryHealth, MirrorCopy};
 

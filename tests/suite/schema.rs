@@ -74,16 +74,20 @@ fn on_postgresql_too_down_takes_back_what_up_made_even_with_rows() {
         scene.service.take().unwrap().stop().await;
         let client = connect(&scene.variables).await;
         client.batch_execute("SET search_path TO directory_sync").await.unwrap();
-        let migrations = root().join("migrations/postgres");
-        let newest = std::fs::read_dir(migrations).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+        let mut migrations: Vec<_> =
+            std::fs::read_dir(root().join("migrations/postgres")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        migrations.sort();
         let objects = "SELECT count(*) FROM pg_class WHERE relnamespace = 'directory_sync'::regnamespace \
                        AND relkind IN ('r', 'v') AND relname NOT LIKE '\\_\\_%'";
         let before: i64 = client.query_one(objects, &[]).await.unwrap().get(0);
-        assert_eq!(before, 11, "ten tables and a view");
-        let script = |name| std::fs::read_to_string(newest.join(name)).unwrap();
-        client.batch_execute(&script("down.sql")).await.unwrap();
+        assert_eq!(before, tables("postgres").len() as i64 + 1, "the tables and a view");
+        for migration in migrations.iter().rev() {
+            client.batch_execute(&std::fs::read_to_string(migration.join("down.sql")).unwrap()).await.unwrap();
+        }
         assert_eq!(client.query_one(objects, &[]).await.unwrap().get::<_, i64>(0), 0);
-        client.batch_execute(&script("up.sql")).await.unwrap();
+        for migration in &migrations {
+            client.batch_execute(&std::fs::read_to_string(migration.join("up.sql")).unwrap()).await.unwrap();
+        }
         scene.stop().await;
     });
 }
