@@ -11,8 +11,8 @@ use super::client::PAGE_SIZE;
 use super::{ApiError, WorkosClient};
 use crate::clock::Timestamp;
 
-/// Where a page of events begins. The two are never sent together: WorkOS's clients call `range_start` and `after`
-/// mutually exclusive.
+/// Where a page of events begins. The two are never sent together: the documentation of `range_start` in the Rust crate `workos`
+/// 0.8 calls it mutually exclusive with `after`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventsFrom {
     /// Behind the page that gave this cursor.
