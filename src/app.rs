@@ -66,6 +66,7 @@ impl Service {
         let db = Db::open(&config.database).await?;
         db.claim_worker().await?;
         let lease = db.new_lease(clock.now()).await?;
+        db.start_poller(clock.now()).await?;
         let client = WorkosClient::new(&config.api, clock.clone())?;
         if client.is_none() {
             tracing::warn!("WORKOS_API_KEY is not set: the mirror shows what events say, and nothing is verified");
@@ -80,11 +81,14 @@ impl Service {
         });
         let committed = Arc::new(Notify::new());
         let (inbox, writer) = Inbox::start(db, Arc::clone(&committed));
-        let worker = Arc::new(Mutex::new(Some(Worker::start(Arc::clone(&engine), committed))));
+        let poll_interval = config.api.events_poll_interval.filter(|_| engine.client.is_some());
+        let worker = Worker::start(Arc::clone(&engine), committed, poll_interval);
+        let worker = Arc::new(Mutex::new(Some(worker)));
         let health = web::Data::new(HealthState {
             engine: Arc::clone(&engine),
             worker: Arc::clone(&worker),
             started_at: clock.now(),
+            polls: poll_interval.is_some(),
             token: config.health_token.clone(),
         });
         let (webhook, clock) = (web::Data::new(config.webhook.clone()), web::Data::new(clock));

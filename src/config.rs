@@ -87,6 +87,8 @@ pub struct ApiConfig {
     pub requests_per_minute: u32,
     /// `WORKOS_DIRECTORY_USERS_PER_SECOND` for each directory; 0 = no limit of ours.
     pub directory_users_per_second: u32,
+    /// `EVENTS_POLL_INTERVAL`: how often the Events API is read; `None` = never.
+    pub events_poll_interval: Option<Duration>,
 }
 
 /// What the webhook accepts.
@@ -120,7 +122,7 @@ pub struct Config {
 }
 
 /// Every variable the service reads, for `.env.example` and its test.
-pub const VARIABLES: [&str; 14] = [
+pub const VARIABLES: [&str; 15] = [
     "DATABASE_URL",
     "DATABASE_SCHEMA",
     "WORKOS_API_KEY",
@@ -128,6 +130,7 @@ pub const VARIABLES: [&str; 14] = [
     "WORKOS_API_BASE_URL",
     "WORKOS_API_REQUESTS_PER_MINUTE",
     "WORKOS_DIRECTORY_USERS_PER_SECOND",
+    "EVENTS_POLL_INTERVAL",
     "BIND_ADDR",
     "WEBHOOK_TOLERANCE",
     "WEBHOOK_MAX_BODY_BYTES",
@@ -229,11 +232,23 @@ fn read_api(reader: &mut Reader<'_>) -> ApiConfig {
         |name, default| reader.parse(name, default, "a whole number, 0 for no limit", |text| text.parse::<u32>().ok());
     let requests_per_minute = limit("WORKOS_API_REQUESTS_PER_MINUTE", 6000);
     let directory_users_per_second = limit("WORKOS_DIRECTORY_USERS_PER_SECOND", 4);
+    let events_poll_interval = reader.parse(
+        "EVENTS_POLL_INTERVAL",
+        Duration::from_secs(60),
+        "seconds, or a duration such as 90s or 3m; 0 for never",
+        parse_duration,
+    );
     let key = reader.secret("WORKOS_API_KEY");
     if key.as_ref().is_some_and(|key| reqwest::header::HeaderValue::from_str(key.expose()).is_err()) {
         reader.problems.push("WORKOS_API_KEY has characters that no key has: copy it again from WorkOS".to_owned());
     }
-    ApiConfig { key, base_url, requests_per_minute, directory_users_per_second }
+    ApiConfig {
+        key,
+        base_url,
+        requests_per_minute,
+        directory_users_per_second,
+        events_poll_interval: Some(events_poll_interval).filter(|interval| !interval.is_zero()),
+    }
 }
 
 fn read_webhook(reader: &mut Reader<'_>) -> WebhookConfig {
@@ -359,6 +374,15 @@ mod tests {
         assert_eq!(config.webhook.tolerance, Duration::from_secs(180));
         assert!(matches!(config.database, DatabaseConfig::Sqlite(path) if path.ends_with("directory-mirror.db")));
         assert!(config.api.key.is_none());
+        assert_eq!(config.api.events_poll_interval, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn the_poller_is_switched_off_by_zero() {
+        let interval = |text| read(&[("WORKOS_WEBHOOK_SECRET", "s"), ("EVENTS_POLL_INTERVAL", text)]).unwrap().api;
+        assert_eq!(interval("0").events_poll_interval, None);
+        assert_eq!(interval("0s").events_poll_interval, None);
+        assert_eq!(interval("100ms").events_poll_interval, Some(Duration::from_millis(100)));
     }
 
     #[test]
@@ -369,6 +393,7 @@ mod tests {
             ("WORKOS_API_KEY", "sk_hunter2\u{7}"),
             ("WORKOS_API_BASE_URL", "api.workos.com"),
             ("WORKOS_API_REQUESTS_PER_MINUTE", "-1"),
+            ("EVENTS_POLL_INTERVAL", "often"),
             ("BIND_ADDR", "8080"),
             ("WEBHOOK_TOLERANCE", "soon"),
             ("WEBHOOK_MAX_BODY_BYTES", "0"),
@@ -376,7 +401,7 @@ mod tests {
             ("LOG_FORMAT", "xml"),
         ])
         .unwrap_err();
-        assert_eq!(problems.0.len(), 11, "{problems}");
+        assert_eq!(problems.0.len(), 12, "{problems}");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
         for name in VARIABLES.iter().filter(|name| !matches!(**name, "HEALTH_TOKEN" | "RUST_LOG")) {
             if *name != "WORKOS_DIRECTORY_USERS_PER_SECOND" {

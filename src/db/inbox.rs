@@ -65,13 +65,14 @@ const REMOVALS: &str = "event_type IN ('dsync.deleted', 'dsync.user.deleted', 'd
      'dsync.group.user_removed')";
 
 impl Db {
-    /// Stores events and commits. An event whose id is known, or came twice in `events`, is left as it is.
+    /// Stores events and commits. An event whose id is known, or came twice in `events`, is left as it is. Answers how
+    /// many are new.
     ///
     /// # Errors
     /// [`DbError`]; then none of them is stored.
-    pub async fn store_events(&self, events: Vec<NewInboxEvent>) -> Result<(), DbError> {
+    pub async fn store_events(&self, events: Vec<NewInboxEvent>) -> Result<usize, DbError> {
         let mut transaction = self.begin_for_inbox().await?;
-        with_connection!(transaction.connection(), c => {
+        let stored = with_connection!(transaction.connection(), c => {
             diesel::insert_into(inbox_events::table)
                 .values(Batch(events))
                 .on_conflict(inbox_events::event_id)
@@ -79,7 +80,8 @@ impl Db {
                 .execute(c)
                 .await
         })?;
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(stored)
     }
 
     /// The next events to fold: removals first, then the oldest; at most `limit` and about `max_bytes` of bodies.

@@ -189,6 +189,22 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Instant;
+    events_poller (id) {
+        id -> Integer,
+        started_at -> Instant,
+        read_to -> Nullable<Instant>,
+        round_at -> Nullable<Instant>,
+        cursor -> Nullable<Text>,
+        cursor_at -> Nullable<Instant>,
+        newest_at -> Nullable<Instant>,
+        polled_at -> Nullable<Instant>,
+        last_error -> Nullable<Text>,
+    }
+}
+
 diesel::joinable!(group_members -> users (user_id));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::allow_tables_to_appear_in_same_query!(

@@ -21,6 +21,8 @@ pub struct HealthState {
     pub worker: Arc<Mutex<Option<Worker>>>,
     /// When the process started.
     pub started_at: Timestamp,
+    /// Whether the Events API is polled.
+    pub polls: bool,
     /// If set, the report asks for it.
     pub token: Option<Secret>,
 }
@@ -83,8 +85,9 @@ pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> Http
         .map(|(name, result)| (name.to_owned(), Value::String(result.err().unwrap_or_else(|| "ok".to_owned()))))
         .collect();
     let now = state.engine.clock.now();
-    let (backlog, directories) = tokio::join!(state.engine.db.backlog(), state.engine.db.directory_health());
-    let (Ok(backlog), Ok(directories)) = (backlog, directories) else {
+    let db = &state.engine.db;
+    let (backlog, directories, poller) = tokio::join!(db.backlog(), db.directory_health(), db.poller());
+    let (Ok(backlog), Ok(directories), Ok(poller)) = (backlog, directories, poller) else {
         return HttpResponse::ServiceUnavailable().json(json!({"status": "failing", "checks": checks}));
     };
     let directories: Vec<Value> = directories
@@ -114,6 +117,11 @@ pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> Http
         },
         "marks": backlog.marks,
         "api": api_report(&state.engine),
+        "events_poller": poller.filter(|_| state.polls).map(|poller| json!({
+            "polled_at": poller.polled_at,
+            "newest_event_at": poller.newest_at,
+            "error": poller.last_error,
+        })),
         "directories": directories,
     }))
 }

@@ -93,11 +93,11 @@ async fn commit(db: &Db, batch: Vec<Request>) {
     events.sort_by(|a, b| a.event_id.cmp(&b.event_id));
     events.dedup_by(|a, b| a.event_id == b.event_id);
     match db.store_events(events).await {
-        Ok(()) => batch.into_iter().for_each(|request| answer(request, Ok(()))),
+        Ok(_) => batch.into_iter().for_each(|request| answer(request, Ok(()))),
         Err(DbError::Data(_)) if batch.len() > 1 => {
             for request in batch {
                 let stored = db.store_events(vec![request.event.clone()]).await;
-                answer(request, stored.map_err(|error| refused(&error)));
+                answer(request, stored.map(drop).map_err(|error| refused(&error)));
             }
         }
         Err(error) => {

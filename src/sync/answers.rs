@@ -139,7 +139,10 @@ fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
             MarkTarget::GroupMembers(group) => MarkTarget::Group(group.clone()),
             other => other.clone(),
         };
-        set.mark(record, at.number, at.now);
+        // A mark that stands keeps count of its contradictions: starting it over each time would leave it undecided.
+        if !set.marks.contains_key(&record) {
+            set.mark(record, at.number, at.now);
+        }
         for mark in &list.marks {
             put_off(set, &mark.target, at.now + TimeDelta::seconds(1));
         }

@@ -1,4 +1,4 @@
-//! The convergence engine's effects: fold, refresh and scan, and the worker that runs them.
+//! The convergence engine's effects: fold, refresh, scan and the poller, and the worker that runs them.
 //!
 //! Each has a `step` that does one bounded piece of work; production loops over it, tests call it.
 
@@ -7,6 +7,7 @@ mod fetch;
 mod fold;
 mod plan;
 mod planning;
+mod poll;
 mod reconcile;
 mod refresh;
 mod schedule;

@@ -1,4 +1,4 @@
-//! The worker: runs fold and refresh until it is told to stop.
+//! The worker: runs fold, refresh and the poller until it is told to stop.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,25 +30,33 @@ pub struct Worker {
     fold: JoinHandle<()>,
     refresh: JoinHandle<()>,
     schedule: JoinHandle<()>,
+    poll: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
 }
 
 impl Worker {
-    /// Starts the loops. `committed` tells of new events in the inbox.
+    /// Starts the loops. `committed` tells of new events in the inbox. The Events API is read every `poll_interval`,
+    /// or not at all; without an API it never is.
     #[must_use]
-    pub fn start(engine: Arc<Engine>, committed: Arc<Notify>) -> Self {
+    pub fn start(engine: Arc<Engine>, committed: Arc<Notify>, poll_interval: Option<Duration>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let folded = Arc::new(Notify::new());
+        let poll = poll_interval.filter(|_| engine.client.is_some()).map(|interval| {
+            tokio::spawn(poll_loop(Arc::clone(&engine), Arc::clone(&committed), interval, stopped.clone()))
+        });
         let fold = tokio::spawn(fold_loop(Arc::clone(&engine), committed, Arc::clone(&folded), stopped.clone()));
         let refresh = tokio::spawn(refresh_loop(Arc::clone(&engine), Arc::clone(&folded), stopped.clone()));
         let schedule = tokio::spawn(schedule_loop(engine, folded, stopped));
-        Self { fold, refresh, schedule, stop }
+        Self { fold, refresh, schedule, poll, stop }
     }
 
-    /// Whether all loops run.
+    /// Whether all loops run that were started.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.fold.is_finished() && !self.refresh.is_finished() && !self.schedule.is_finished()
+        [Some(&self.fold), Some(&self.refresh), Some(&self.schedule), self.poll.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(|task| !task.is_finished())
     }
 
     /// Stops after the work in hand: fold ends its batch, requests under way are dropped with what they would have
@@ -58,6 +66,9 @@ impl Worker {
         let _ = self.fold.await;
         let _ = self.refresh.await;
         let _ = self.schedule.await;
+        if let Some(poll) = self.poll {
+            let _ = poll.await;
+        }
     }
 }
 
@@ -163,6 +174,41 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
     }
     discovery.abort();
     tasks.shutdown().await;
+}
+
+/// Reads the Events API to its end, and again after each interval. A process that was replaced leaves it to the other.
+async fn poll_loop(engine: Arc<Engine>, committed: Arc<Notify>, interval: Duration, mut stop: watch::Receiver<bool>) {
+    let mut backoff = Backoff(FIRST_BACKOFF);
+    while !*stop.borrow() {
+        let rest = if engine.superseded.load(Ordering::Relaxed) {
+            interval
+        } else {
+            let polled = tokio::select! {
+                polled = engine.poll() => polled,
+                _ = stop.changed() => break,
+            };
+            match polled {
+                Ok(polled) => {
+                    backoff.reset();
+                    if polled.new_events > 0 {
+                        committed.notify_one();
+                    }
+                    if polled.step == Step::Ran {
+                        continue;
+                    }
+                    interval
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the events cannot be polled; tried again");
+                    backoff.next(longest_backoff(&engine))
+                }
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            _ = stop.changed() => {}
+        }
+    }
 }
 
 /// Works until nothing is due for the directory, a request fails, or others have waited long enough. Answers whether it

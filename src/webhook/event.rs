@@ -38,23 +38,28 @@ pub enum EventError {
     Data(String),
 }
 
+/// The types of the events that are for the mirror.
+pub const TYPES: [&str; 13] = [
+    "dsync.activated",
+    "dsync.deactivated",
+    "dsync.deleted",
+    "dsync.user.created",
+    "dsync.user.updated",
+    "dsync.user.deleted",
+    "dsync.group.created",
+    "dsync.group.updated",
+    "dsync.group.deleted",
+    "dsync.group.user_added",
+    "dsync.group.user_removed",
+    "dsync.token.created",
+    "dsync.token.revoked",
+];
+
 /// Why an event is not for the mirror; `None` if it is.
 #[must_use]
 pub fn reason_to_ignore(event_type: &str) -> Option<&'static str> {
     match event_type {
-        "dsync.activated"
-        | "dsync.deactivated"
-        | "dsync.deleted"
-        | "dsync.user.created"
-        | "dsync.user.updated"
-        | "dsync.user.deleted"
-        | "dsync.group.created"
-        | "dsync.group.updated"
-        | "dsync.group.deleted"
-        | "dsync.group.user_added"
-        | "dsync.group.user_removed"
-        | "dsync.token.created"
-        | "dsync.token.revoked" => None,
+        ours if TYPES.contains(&ours) => None,
         other if other.starts_with("dsync.") => {
             Some("a directory-sync event of a type that this version does not know")
         }

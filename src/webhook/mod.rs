@@ -122,14 +122,15 @@ async fn read_body(request: &HttpRequest, mut payload: Payload, limit: usize) ->
 /// # Errors
 /// [`WebhookError::Inbox`] if it is not stored.
 pub async fn receive(event: VerifiedEvent, inbox: web::Data<Inbox>) -> Result<HttpResponse, WebhookError> {
-    inbox.store(inbox_event(event)).await?;
+    inbox.store(inbox_event(event.body, event.received_at, "webhook")).await?;
     Ok(HttpResponse::Ok().json(json!({"received": true})))
 }
 
-/// What is kept of a verified body: everything, whatever it says.
-fn inbox_event(event: VerifiedEvent) -> NewInboxEvent {
-    let received_at = StoredInstant(event.received_at);
-    let envelope = event::parse_envelope(&event.body);
+/// What is kept of a body that is surely WorkOS's: everything, whatever it says. `source` is `webhook` or `events_api`.
+#[must_use]
+pub fn inbox_event(body: Vec<u8>, received_at: Timestamp, source: &'static str) -> NewInboxEvent {
+    let received_at = StoredInstant(received_at);
+    let envelope = event::parse_envelope(&body);
     let (status, reason) = match &envelope {
         Err(error) => (EventStatus::Dead, Some(error.to_string())),
         Ok(envelope) => event::reason_to_ignore(&envelope.event_type)
@@ -137,7 +138,7 @@ fn inbox_event(event: VerifiedEvent) -> NewInboxEvent {
     };
     let envelope = envelope.ok();
     let (event_id, event_type) = envelope.as_ref().map_or_else(
-        || (event::id_from_hash(&event.body), String::new()),
+        || (event::id_from_hash(&body), String::new()),
         |envelope| (envelope.event_id.to_string(), envelope.event_type.clone()),
     );
     if status != EventStatus::Pending {
@@ -150,8 +151,8 @@ fn inbox_event(event: VerifiedEvent) -> NewInboxEvent {
         organization_id: envelope.as_ref().and_then(|envelope| envelope.organization_id.clone()),
         occurred_at: envelope.and_then(|envelope| envelope.occurred_at).map(StoredInstant),
         received_at,
-        source: "webhook",
-        body: event.body,
+        source,
+        body,
         status: status.as_str(),
         reason,
         attempts: 0,

@@ -1,6 +1,5 @@
 //! What the API says of an account's set-up. For examinations by hand: each request is one look, without a second try.
 
-use chrono::DateTime;
 use serde_json::Value;
 
 use super::{ApiError, WorkosClient};
@@ -85,11 +84,11 @@ impl WorkosClient {
         let response = self.request(&[path])?.query(query).send().await.map_err(unreachable)?;
         let answered = self.clock.now();
         let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-        let date = header("date").and_then(|date| DateTime::parse_from_rfc2822(&date).ok());
+        let date = super::client::date_of(&response);
         let remaining = REMAINING.into_iter().find_map(header);
         Ok(Look {
             status: response.status().as_u16(),
-            date: date.map(|date| date.to_utc()),
+            date,
             between: (sent, answered),
             remaining,
             body: serde_json::from_slice(&response.bytes().await.map_err(unreachable)?).ok(),

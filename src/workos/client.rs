@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use chrono::DateTime;
 use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -15,7 +17,7 @@ use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUser
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most records a page holds.
-const PAGE_SIZE: &str = "100";
+pub(super) const PAGE_SIZE: &str = "100";
 
 /// Why there is no answer. None of these says anything about a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum ApiError {
     /// A record that cannot be read: trying again gives the same.
     #[error("the API's answer cannot be read: {0}")]
     Undecodable(String),
+    /// The Events API does not know the cursor that it gave, or no longer.
+    #[error("the Events API does not know its own cursor any more; the events are read anew by their time")]
+    UnknownCursor,
 }
 
 /// A page of records.
@@ -208,6 +213,16 @@ impl WorkosClient {
         query: &[(&str, &str)],
         users_of: Option<&DirectoryId>,
     ) -> Result<Option<Value>, ApiError> {
+        Ok(self.get_as(path, query, users_of).await?.map(|(value, _)| value))
+    }
+
+    /// As `get`, with the answer in a form of its own and its `Date`.
+    pub(super) async fn get_as<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        users_of: Option<&DirectoryId>,
+    ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
         let users_of = users_of.map(DirectoryId::as_str);
         let may_send_at = self.lock_limits().take(users_of, Instant::now());
         tokio::time::sleep_until(may_send_at).await;
@@ -220,12 +235,12 @@ impl WorkosClient {
         result
     }
 
-    async fn send(
+    async fn send<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
         users_of: Option<&str>,
-    ) -> Result<Option<Value>, ApiError> {
+    ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
         let unreachable = |error: reqwest::Error| ApiError::Unreachable(cause(&error));
         let response = self.request(path)?.query(query).send().await.map_err(unreachable)?;
         let status = response.status();
@@ -235,11 +250,14 @@ impl WorkosClient {
             self.lock_limits().pause(users_of, until);
             return Err(ApiError::RateLimited);
         }
+        let date = date_of(&response);
         let body = response.bytes().await.map_err(unreachable)?;
-        let json = serde_json::from_slice::<Value>(&body);
         match status.as_u16() {
-            200 => json.map(Some).map_err(|_| ApiError::Unreachable("a broken answer".to_owned())),
-            404 if json.is_ok_and(|value| value.get("message").is_some() || value.get("code").is_some()) => Ok(None),
+            200 => {
+                let value = serde_json::from_slice(&body);
+                value.map(|value| Some((value, date))).map_err(|_| ApiError::Unreachable("a broken answer".to_owned()))
+            }
+            404 if is_answer_of_the_api(&body) => Ok(None),
             status @ (401 | 403) => Err(ApiError::Refused(status)),
             status => Err(ApiError::Status(status)),
         }
@@ -259,6 +277,18 @@ impl WorkosClient {
     fn lock_limits(&self) -> std::sync::MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// When the server says that it answered.
+pub(super) fn date_of(response: &reqwest::Response) -> Option<Timestamp> {
+    let date = response.headers().get("date")?.to_str().ok()?;
+    DateTime::parse_from_rfc2822(date).ok().map(|date| date.to_utc())
+}
+
+/// Whether an error is told by the API itself, and not by a proxy before it.
+fn is_answer_of_the_api(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body)
+        .is_ok_and(|value| value.get("message").is_some() || value.get("code").is_some())
 }
 
 /// The innermost cause, which says most; never the URL.

@@ -2,7 +2,9 @@
 
 mod account;
 mod client;
+mod events;
 mod limits;
 
 pub use account::{Listing, Look};
 pub use client::{ApiError, ApiHealth, ListFilter, Page, WorkosClient};
+pub use events::{EventsFrom, EventsPage};

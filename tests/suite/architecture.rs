@@ -13,10 +13,11 @@ const ROWS: [&[&str]; 6] = [
     &["webhook", "inbox", "workos", "mirror", "db"],
     &["model", "config", "clock", "telemetry"],
 ];
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "src/mirror/",
     "src/model/",
     "src/sync/plan/",
+    "src/sync/poll/",
     "src/webhook/signature.rs",
     "src/webhook/event.rs",
     "src/workos/limits.rs",

@@ -6,6 +6,7 @@ mod doctor;
 mod fixtures;
 mod operator;
 mod outage;
+mod poller;
 mod process;
 mod reconcile;
 mod replay;

@@ -88,6 +88,7 @@ impl Scene {
             ("WORKOS_API_REQUESTS_PER_MINUTE", "0".to_owned()),
             ("WORKOS_DIRECTORY_USERS_PER_SECOND", "0".to_owned()),
             ("WEBHOOK_MAX_BODY_BYTES", "100000".to_owned()),
+            ("EVENTS_POLL_INTERVAL", "0".to_owned()),
             ("BIND_ADDR", "127.0.0.1:0".to_owned()),
         ];
         Self { emulator, service: None, _database: database, variables }
