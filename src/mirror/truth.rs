@@ -125,6 +125,13 @@ pub fn user_truth(
         }
         Answer::Gone => entity.memory.recent_hint().is_some_and(|hint| !hint.removes),
     };
+    // A record from before the deletion is either all that remains, or the past of somebody who is gone.
+    let inconclusive = match &answer {
+        Answer::Is(record) => {
+            entity.memory.recent_hint().is_some_and(|hint| hint.removes && record.updated_at < hint.at)
+        }
+        Answer::Gone => false,
+    };
     if set.is_marked_after(&target, at.number) {
         return Verdict::Superseded;
     }
@@ -159,7 +166,7 @@ pub fn user_truth(
     if came_to_life {
         set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
     }
-    if contradicts {
+    if contradicts || inconclusive {
         look_again_later(set, target, at);
     }
     Verdict::Accepted

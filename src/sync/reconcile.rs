@@ -12,6 +12,7 @@ const MOST_PAGES: i64 = 100_000;
 
 /// One page, and how far the scan is once it is written.
 struct ScanPage {
+    asked_at: Timestamp,
     users: Vec<UserRecord>,
     groups: Vec<GroupRecord>,
     next: Option<Scan>,
@@ -34,7 +35,7 @@ impl Engine {
                     let id = record.id.clone();
                     let number = self.db.next_number(&id, self.lease).await?;
                     // The number is younger than the answer: a mark that was set in between must stay.
-                    self.apply_directory(&id, Some(record), number - 1, page.sent_at).await?;
+                    self.apply_directory(&id, Some(record), number - 1, client.in_server_time(page.sent_at)).await?;
                 }
             }
             if page.after.is_none() || page.after == cursor {
@@ -116,8 +117,8 @@ impl Engine {
                 ScanPhase::Groups | ScanPhase::Members => ScanPhase::Members,
             };
         }
-        let context = TruthContext { number, sent_at, now: self.clock.now() };
-        Ok(ScanPage { users, groups, next: (!finished).then_some(scan), context })
+        let context = TruthContext { number, sent_at: client.in_server_time(sent_at), now: self.clock.now() };
+        Ok(ScanPage { asked_at: sent_at, users, groups, next: (!finished).then_some(scan), context })
     }
 
     async fn write_page(&self, directory: &DirectoryId, read: &Scan, page: ScanPage) -> Result<(), SyncError> {
@@ -149,7 +150,7 @@ impl Engine {
             return Ok(transaction.commit().await?);
         }
         if begins {
-            scan::requested_scan_begins(connection, directory, page.context.sent_at).await?;
+            scan::requested_scan_begins(connection, directory, page.asked_at).await?;
         }
         let mut drift = apply_page(&mut set, &page, members_of.as_ref());
         let finished = page.next.is_none();

@@ -74,7 +74,7 @@ impl Engine {
         let number = self.db.next_number(directory, self.lease).await?;
         let sent_at = self.clock.now();
         let answer = client.directory(directory).await?;
-        self.apply_directory(directory, answer, number, sent_at).await
+        self.apply_directory(directory, answer, number, client.in_server_time(sent_at)).await
     }
 
     /// Applies what the API says of a directory. A 404 that no event announced removes nothing.
@@ -144,6 +144,7 @@ impl Engine {
             answers.extend(fetched.into_iter().map(|fetched| Answered { number, fetched }));
         }
         let answers: Vec<&Answered> = answers.iter().collect();
+        let sent_at = client.in_server_time(sent_at);
         let unannounced = self.apply(directory, &answers, sent_at, false).await?;
         if !unannounced.is_empty() {
             if client.directory(directory).await?.is_none() {

@@ -1,10 +1,10 @@
 //! Requests to the WorkOS API and what their answers mean.
 
+use std::pin::Pin;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use chrono::DateTime;
-use reqwest::StatusCode;
+use chrono::{DateTime, TimeDelta};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -16,6 +16,8 @@ use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUser
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Clocks that differ by less agree.
+const CLOCKS_DIFFER_SECONDS: i64 = 2;
 /// The most records a page holds.
 pub(super) const PAGE_SIZE: &str = "100";
 
@@ -75,13 +77,35 @@ pub struct ApiHealth {
     pub error: Option<ApiError>,
 }
 
+/// An answer as it came.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// With 429: how long to send nothing.
+    pub retry_after: Duration,
+    /// The header `Date`.
+    pub date: Option<Timestamp>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A way to the API other than HTTP: simulations answer requests in the same process.
+pub trait Transport: Send + Sync {
+    /// Answers a `GET`; an error says why there is no answer.
+    fn exchange(&self, url: reqwest::Url) -> Pin<Box<dyn Future<Output = Result<Reply, String>> + Send + '_>>;
+}
+
 /// A client for one API key.
 pub struct WorkosClient {
     http: reqwest::Client,
+    transport: Option<Box<dyn Transport>>,
     base_url: String,
     authorization: String,
     limits: Mutex<Limits>,
     health: Mutex<ApiHealth>,
+    /// How far the server's clock is ahead of ours.
+    ahead: Mutex<TimeDelta>,
     pub(super) clock: Clock,
 }
 
@@ -101,17 +125,46 @@ impl WorkosClient {
             .map_err(|error| ApiError::Unreachable(error.to_string()))?;
         Ok(Some(Self {
             http,
+            transport: None,
             base_url: config.base_url.clone(),
             authorization: format!("Bearer {}", key.expose()),
             limits: Mutex::new(Limits::new(config.requests_per_minute, config.directory_users_per_second)),
             health: Mutex::default(),
+            ahead: Mutex::default(),
             clock,
         }))
+    }
+
+    /// As [`WorkosClient::new`], with another way to the API.
+    ///
+    /// # Errors
+    /// As [`WorkosClient::new`].
+    pub fn with_transport(
+        config: &ApiConfig,
+        clock: Clock,
+        transport: impl Transport + 'static,
+    ) -> Result<Option<Self>, ApiError> {
+        let client = Self::new(config, clock)?;
+        Ok(client.map(|client| Self { transport: Some(Box::new(transport)), ..client }))
     }
 
     /// How the API has answered lately.
     pub fn health(&self) -> ApiHealth {
         self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// An instant of our clock as the server's clock shows it, by the `Date` of the last answer: hints are ordered by that clock,
+    /// so an answer has to be as well.
+    pub fn in_server_time(&self, at: Timestamp) -> Timestamp {
+        at + *self.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn compare_clocks(&self, date: Timestamp) {
+        let ahead = date - self.clock.now();
+        // `Date` has whole seconds, and the answer was under way.
+        let differ = ahead.abs() >= TimeDelta::seconds(CLOCKS_DIFFER_SECONDS);
+        *self.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            if differ { ahead } else { TimeDelta::zero() };
     }
 
     /// How long one more request keeps a directory's `/directory_users`, and any other path, busy by our limits.
@@ -241,37 +294,58 @@ impl WorkosClient {
         query: &[(&str, &str)],
         users_of: Option<&str>,
     ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
-        let unreachable = |error: reqwest::Error| ApiError::Unreachable(cause(&error));
-        let response = self.request(path)?.query(query).send().await.map_err(unreachable)?;
-        let status = response.status();
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-            let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(1).clamp(1, 300));
-            self.lock_limits().pause(users_of, until);
-            return Err(ApiError::RateLimited);
+        let url = self.url(path, query)?;
+        let reply = match &self.transport {
+            Some(transport) => transport.exchange(url).await.map_err(ApiError::Unreachable)?,
+            None => self.exchange(url).await?,
+        };
+        if let Some(date) = reply.date {
+            self.compare_clocks(date);
         }
-        let date = date_of(&response);
-        let body = response.bytes().await.map_err(unreachable)?;
-        match status.as_u16() {
+        match reply.status {
+            429 => {
+                self.lock_limits().pause(users_of, Instant::now() + reply.retry_after);
+                Err(ApiError::RateLimited)
+            }
             200 => {
-                let value = serde_json::from_slice(&body);
+                let value = serde_json::from_slice(&reply.body);
+                let date = reply.date;
                 value.map(|value| Some((value, date))).map_err(|_| ApiError::Unreachable("a broken answer".to_owned()))
             }
-            404 if is_answer_of_the_api(&body) => Ok(None),
+            404 if is_answer_of_the_api(&reply.body) => Ok(None),
             status @ (401 | 403) => Err(ApiError::Refused(status)),
             status => Err(ApiError::Status(status)),
         }
     }
 
+    async fn exchange(&self, url: reqwest::Url) -> Result<Reply, ApiError> {
+        let unreachable = |error: reqwest::Error| ApiError::Unreachable(cause(&error));
+        let response =
+            self.http.get(url).header("authorization", &self.authorization).send().await.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = Duration::from_secs(seconds.unwrap_or(1).clamp(1, 300));
+        let date = date_of(&response);
+        let body = response.bytes().await.map_err(unreachable)?.to_vec();
+        Ok(Reply { status, retry_after, date, body })
+    }
+
     /// A GET request with our key.
     pub(super) fn request(&self, path: &[&str]) -> Result<reqwest::RequestBuilder, ApiError> {
+        Ok(self.http.get(self.url(path, &[])?).header("authorization", &self.authorization))
+    }
+
+    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<reqwest::Url, ApiError> {
         let mut url = reqwest::Url::parse(&self.base_url).map_err(|error| ApiError::Unreachable(error.to_string()))?;
         // Ids are opaque: pushed as segments they cannot leave their place in the path.
         url.path_segments_mut()
             .map_err(|()| ApiError::Unreachable("the base URL takes no path".to_owned()))?
             .pop_if_empty()
             .extend(path);
-        Ok(self.http.get(url).header("authorization", &self.authorization))
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
     }
 
     fn lock_limits(&self) -> std::sync::MutexGuard<'_, Limits> {

@@ -6,5 +6,5 @@ mod events;
 mod limits;
 
 pub use account::{Listing, Look};
-pub use client::{ApiError, ApiHealth, ListFilter, Page, WorkosClient};
+pub use client::{ApiError, ApiHealth, ListFilter, Page, Reply, Transport, WorkosClient};
 pub use events::{EventsFrom, EventsPage};

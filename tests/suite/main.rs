@@ -11,6 +11,7 @@ mod process;
 mod reconcile;
 mod replay;
 mod schema;
+mod simulation;
 mod support;
 mod sync;
 mod webhook;
