@@ -29,7 +29,7 @@ pub use inbox::{NewInboxEvent, PendingEvent};
 pub use migrations::{pending as pending_migrations, run as run_migrations};
 pub use planning::{Beliefs, GroupBelief, ListPlace, UserBelief};
 pub use poller::{PollerState, Round};
-pub use progress::Lease;
+pub use progress::{Due, Lease};
 pub use scan::{Scan, ScanPhase};
 pub use status::{Backlog, DirectoryHealth, DirectorySize, MirrorCopy};
 

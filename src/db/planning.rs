@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::records::EdgeMemoryRow;
-use super::schema::{edge_memory, entity_memory, groups, users};
+use super::schema::{edge_memory, groups, users};
 use super::types::{Instant, StoredInstant};
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
@@ -54,8 +54,6 @@ pub struct Beliefs {
     pub groups: BTreeMap<DirectoryGroupId, GroupBelief>,
     /// The memberships of those users.
     pub members: Vec<EdgeKey>,
-    /// The targets that the newest hint took away.
-    pub revoked: BTreeSet<MarkTarget>,
 }
 
 #[derive(QueryableByName)]
@@ -161,21 +159,8 @@ async fn believe_users(connection: &mut DbConnection, beliefs: &mut Beliefs, ids
             let belief = beliefs.users.entry(DirectoryUserId::from_stored(id)).or_default();
             belief.active = state == UserState::Active.as_str();
         }
-        let revoked: Vec<String> = load_revoked(connection, "user", chunk).await?;
-        beliefs.revoked.extend(revoked.into_iter().map(|id| MarkTarget::User(DirectoryUserId::from_stored(id))));
     }
     Ok(())
-}
-
-async fn load_revoked(connection: &mut DbConnection, kind: &'static str, ids: &[&str]) -> Result<Vec<String>, DbError> {
-    Ok(with_connection!(connection, c => {
-        entity_memory::table
-            .filter(entity_memory::kind.eq(kind).and(entity_memory::entity_id.eq_any(ids)))
-            .filter(entity_memory::hint_removes.eq(true))
-            .select(entity_memory::entity_id)
-            .load(c)
-            .await
-    })?)
 }
 
 async fn believe_edges(connection: &mut DbConnection, beliefs: &mut Beliefs, users: &[&str]) -> Result<(), DbError> {
@@ -188,9 +173,6 @@ async fn believe_edges(connection: &mut DbConnection, beliefs: &mut Beliefs, use
                 .await
         })?;
         for ((group, user), memory) in rows.into_iter().map(EdgeMemoryRow::into_model) {
-            if memory.hint.as_ref().is_some_and(|hint| hint.removes) {
-                beliefs.revoked.insert(MarkTarget::Edge(group.clone(), user.clone()));
-            }
             if memory.present {
                 beliefs.users.entry(user.clone()).or_default().groups += 1;
                 beliefs.members.push((group, user));
@@ -224,8 +206,6 @@ async fn believe_groups(connection: &mut DbConnection, beliefs: &mut Beliefs, id
             let belief = beliefs.groups.entry(DirectoryGroupId::from_stored(id)).or_default();
             belief.members = u32::try_from(count).unwrap_or(u32::MAX);
         }
-        let revoked: Vec<String> = load_revoked(connection, "group", chunk).await?;
-        beliefs.revoked.extend(revoked.into_iter().map(|id| MarkTarget::Group(DirectoryGroupId::from_stored(id))));
     }
     Ok(())
 }

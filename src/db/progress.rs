@@ -1,5 +1,8 @@
 //! The engine's private bookkeeping: leases and sequences, and marks that are due.
 
+use std::collections::BTreeMap;
+
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
@@ -10,6 +13,17 @@ use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
 use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, SyncStatus};
+
+/// What a directory has to have fetched, the most pressing first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// Marks that verify that something was taken away.
+    Revocations,
+    /// Other marks.
+    Marks,
+    /// A scan, and perhaps marks besides.
+    Scan,
+}
 
 /// The fencing token of a worker process: each start takes a higher one, and a directory follows the highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,69 +84,77 @@ impl Db {
         Ok(first)
     }
 
-    /// The directories that have something to fetch: due marks, or a scan that is not finished or was asked for.
+    /// The directories that have something to fetch, with what: due marks, or a scan that is not finished or was asked for.
     ///
     /// # Errors
     /// [`DbError`] if the query fails.
-    pub async fn directories_to_refresh(&self, now: Timestamp) -> Result<Vec<DirectoryId>, DbError> {
+    pub async fn directories_to_refresh(&self, now: Timestamp) -> Result<Vec<(DirectoryId, Due)>, DbError> {
         let mut connection = self.read().await?;
+        let due_at = StoredInstant(now);
         let disabled = directories::table.filter(directories::enabled.eq(false)).select(directories::directory_id);
-        let mut ids: Vec<String> = with_connection!(&mut connection, c => {
-            marks::table
-                .filter(marks::due_at.le(StoredInstant(now)).and(marks::directory_id.ne_all(disabled)))
-                .select(marks::directory_id)
-                .distinct()
+        let mut found: BTreeMap<String, Due> = BTreeMap::new();
+        let scans: Vec<String> = with_connection!(&mut connection, c => {
+            directories::table
+                .left_join(directory_work::table.on(directory_work::directory_id.eq(directories::directory_id)))
+                .filter(
+                    directories::sync_status
+                        .ne(SyncStatus::Synced.as_str())
+                        .or(directory_work::scan_requested_at.is_not_null().assume_not_null()),
+                )
+                .filter(directories::enabled.eq(true).and(directories::deleted_at.is_null()))
+                .select(directories::directory_id)
                 .load(c)
                 .await
         })?;
-        ids.extend(with_connection!(&mut connection, c => {
-            directories::table
-                .filter(directories::sync_status.ne(SyncStatus::Synced.as_str()))
-                .filter(directories::enabled.eq(true).and(directories::deleted_at.is_null()))
-                .select(directories::directory_id)
-                .load::<String>(c)
+        found.extend(scans.into_iter().map(|id| (id, Due::Scan)));
+        let marked: Vec<String> = with_connection!(&mut connection, c => {
+            directory_work::table
+                .filter(directory_work::directory_id.ne_all(disabled))
+                .filter(exists(
+                    marks::table
+                        .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at))),
+                ))
+                .select(directory_work::directory_id)
+                .load(c)
                 .await
-        })?);
-        ids.extend(with_connection!(&mut connection, c => {
-            directories::table
-                .inner_join(directory_work::table.on(directory_work::directory_id.eq(directories::directory_id)))
-                .filter(directory_work::scan_requested_at.is_not_null())
-                .filter(directories::enabled.eq(true).and(directories::deleted_at.is_null()))
-                .select(directories::directory_id)
-                .load::<String>(c)
+        })?;
+        for id in marked {
+            found.entry(id).or_insert(Due::Marks);
+        }
+        let urgent: Vec<String> = with_connection!(&mut connection, c => {
+            directory_work::table
+                .filter(directory_work::directory_id.ne_all(disabled))
+                .filter(exists(
+                    marks::table
+                        .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at)))
+                        .filter(marks::urgent),
+                ))
+                .select(directory_work::directory_id)
+                .load(c)
                 .await
-        })?);
-        ids.sort();
-        ids.dedup();
-        Ok(ids.into_iter().map(DirectoryId::from_stored).collect())
+        })?;
+        found.extend(urgent.into_iter().map(|id| (id, Due::Revocations)));
+        let mut due: Vec<(DirectoryId, Due)> =
+            found.into_iter().map(|(id, due)| (DirectoryId::from_stored(id), due)).collect();
+        due.sort_by_key(|(_, due)| *due);
+        Ok(due)
     }
 
-    /// A directory's due marks: its own record alone if that is due, otherwise those that have waited longest.
+    /// A directory's due marks: its own record alone if that is due, otherwise those that verify a revocation and then
+    /// those that have waited longest.
     ///
     /// # Errors
     /// [`DbError`] if the query fails.
     pub async fn due_marks(&self, directory: &DirectoryId, now: Timestamp, limit: i64) -> Result<Vec<Mark>, DbError> {
         let mut connection = self.read().await?;
-        for own_record in [true, false] {
-            let rows: Vec<MarkRow> = with_connection!(&mut connection, c => {
-                let due = marks::directory_id.eq(directory.as_str()).and(marks::due_at.le(StoredInstant(now)));
-                let query = marks::table.filter(due).into_boxed();
-                let query = match own_record {
-                    true => query.filter(marks::kind.eq("directory")),
-                    false => query.filter(marks::kind.ne("directory")),
-                };
-                query
-                    .order((marks::due_at, marks::directory_user_id, marks::directory_group_id))
-                    .limit(limit)
-                    .select(MarkRow::as_select())
-                    .load(c)
-                    .await
-            })?;
-            if !rows.is_empty() {
-                return Ok(rows.into_iter().filter_map(MarkRow::into_model).collect());
-            }
+        let own = due_marks_of(&mut connection, directory, now, DueKind::OwnRecord, 1).await?;
+        if !own.is_empty() {
+            return Ok(own);
         }
-        Ok(Vec::new())
+        let mut marks = due_marks_of(&mut connection, directory, now, DueKind::Urgent, limit).await?;
+        let rest = limit - i64::try_from(marks.len()).unwrap_or(limit);
+        marks.extend(due_marks_of(&mut connection, directory, now, DueKind::Other, rest).await?);
+        Ok(marks)
     }
 
     /// The memberships that the mirror or its memory knows for a user (or for a group).
@@ -175,6 +197,38 @@ impl Db {
         })?;
         transaction.commit().await
     }
+}
+
+#[derive(Clone, Copy)]
+enum DueKind {
+    OwnRecord,
+    Urgent,
+    Other,
+}
+
+async fn due_marks_of(
+    connection: &mut DbConnection,
+    directory: &DirectoryId,
+    now: Timestamp,
+    kind: DueKind,
+    limit: i64,
+) -> Result<Vec<Mark>, DbError> {
+    let rows: Vec<MarkRow> = with_connection!(connection, c => {
+        let due = marks::directory_id.eq(directory.as_str()).and(marks::due_at.le(StoredInstant(now)));
+        let query = marks::table.filter(due).into_boxed();
+        let query = match kind {
+            DueKind::OwnRecord => query.filter(marks::kind.eq("directory")),
+            DueKind::Urgent => query.filter(marks::kind.ne("directory")).filter(marks::urgent),
+            DueKind::Other => query.filter(marks::kind.ne("directory")).filter(diesel::dsl::not(marks::urgent)),
+        };
+        query
+            .order((marks::due_at, marks::directory_user_id, marks::directory_group_id))
+            .limit(limit)
+            .select(MarkRow::as_select())
+            .load(c)
+            .await
+    })?;
+    Ok(rows.into_iter().filter_map(MarkRow::into_model).collect())
 }
 
 /// Locks a directory for the rest of the transaction and takes the next number of its sequence. The row lock keeps

@@ -378,6 +378,7 @@ pub struct MarkRow {
     due_at: StoredInstant,
     contradictions: i32,
     failures: i32,
+    urgent: bool,
 }
 
 /// A target's kind, group id and user id in the table; empty where the kind has none.
@@ -393,7 +394,7 @@ pub fn mark_kind(target: &MarkTarget) -> (&'static str, &str, &str) {
 }
 
 impl MarkRow {
-    pub fn from_model(directory_id: &str, mark: &Mark) -> Self {
+    pub fn from_model(directory_id: &str, mark: &Mark, urgent: bool) -> Self {
         let (kind, group, user) = mark_kind(&mark.target);
         Self {
             directory_id: directory_id.to_owned(),
@@ -404,6 +405,7 @@ impl MarkRow {
             due_at: StoredInstant(mark.due_at),
             contradictions: mark.contradictions,
             failures: mark.failures,
+            urgent,
         }
     }
 
@@ -426,6 +428,7 @@ impl MarkRow {
             due_at: self.due_at.0,
             contradictions: self.contradictions,
             failures: self.failures,
+            urgent: self.urgent,
         })
     }
 }

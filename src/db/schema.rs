@@ -177,6 +177,7 @@ diesel::table! {
         due_at -> Instant,
         contradictions -> Integer,
         failures -> Integer,
+        urgent -> Bool,
     }
 }
 

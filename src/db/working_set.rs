@@ -1,6 +1,6 @@
 //! Loads the part of the mirror that a batch touches, and writes back what changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -468,14 +468,12 @@ async fn drop_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
 
 async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(), DbError> {
     let directory = set.directory_id.as_str();
-    for target in &set.marks_cleared {
-        delete_mark(connection, directory, target).await?;
-    }
+    delete_marks(connection, directory, &set.marks_cleared).await?;
     let rows: Vec<MarkRow> = set
         .marks_set
         .iter()
         .filter_map(|target| set.marks.get(target))
-        .map(|mark| MarkRow::from_model(directory, mark))
+        .map(|mark| MarkRow::from_model(directory, mark, set.is_revoked_by_hint(&mark.target)))
         .collect();
     for chunk in rows.chunks(MAX_PARAMETERS / 8) {
         with_connection!(connection, c => {
@@ -493,6 +491,7 @@ async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(
                     marks::due_at.eq(excluded(marks::due_at)),
                     marks::contradictions.eq(excluded(marks::contradictions)),
                     marks::failures.eq(excluded(marks::failures)),
+                    marks::urgent.eq(excluded(marks::urgent)),
                 ))
                 .execute(c)
                 .await
@@ -501,11 +500,38 @@ async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(
     Ok(())
 }
 
-async fn delete_mark(connection: &mut DbConnection, directory: &str, target: &MarkTarget) -> Result<(), DbError> {
-    let (kind, group, user) = mark_kind(target);
-    with_connection!(connection, c => {
-        diesel::delete(marks::table.find((directory, kind, group, user))).execute(c).await
-    })?;
+/// Deletes marks: those of one kind, and of one group where it has one, in a statement.
+async fn delete_marks(
+    connection: &mut DbConnection,
+    directory: &str,
+    targets: &BTreeSet<MarkTarget>,
+) -> Result<(), DbError> {
+    let mut of_kind: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for target in targets {
+        match mark_kind(target) {
+            (kind, group, "") => of_kind.entry((kind, "")).or_default().push(group),
+            (kind, group, user) => of_kind.entry((kind, group)).or_default().push(user),
+        }
+    }
+    for ((kind, group), ids) in of_kind {
+        let of_groups = matches!(kind, "directory" | "group" | "group_members");
+        for chunk in ids.chunks(IDS_PER_QUERY) {
+            let of_directory = marks::directory_id.eq(directory).and(marks::kind.eq(kind));
+            with_connection!(connection, c => {
+                if of_groups {
+                    diesel::delete(marks::table.filter(of_directory))
+                        .filter(marks::directory_group_id.eq_any(chunk).and(marks::directory_user_id.eq("")))
+                        .execute(c)
+                        .await
+                } else {
+                    diesel::delete(marks::table.filter(of_directory))
+                        .filter(marks::directory_group_id.eq(group).and(marks::directory_user_id.eq_any(chunk)))
+                        .execute(c)
+                        .await
+                }
+            })?;
+        }
+    }
     Ok(())
 }
 

@@ -129,7 +129,7 @@ impl WorkingSet {
 
     /// Sets a mark; a mark that stands already takes the new version and starts over.
     pub fn mark(&mut self, target: MarkTarget, version: i64, due_at: Timestamp) {
-        self.put_mark(Mark { target, version, due_at, contradictions: 0, failures: 0 });
+        self.put_mark(Mark { target, version, due_at, contradictions: 0, failures: 0, urgent: false });
     }
 
     /// Writes a mark as it is.
@@ -167,6 +167,29 @@ impl WorkingSet {
     /// The membership's entry, made if need be.
     pub fn edge(&mut self, key: &EdgeKey) -> &mut Edge {
         self.edges.entry(key.clone()).or_default()
+    }
+
+    /// Whether the mirror shows the target as taken away, by no more than a hint.
+    #[must_use]
+    pub fn is_revoked_by_hint(&self, target: &MarkTarget) -> bool {
+        match target {
+            MarkTarget::Directory => self.directory.is_gone(),
+            MarkTarget::User(id) => self
+                .users
+                .get(id)
+                .and_then(|user| user.row.as_ref())
+                .is_some_and(|row| row.state == UserState::Inactive && row.verified_at.is_none()),
+            MarkTarget::Group(id) => self
+                .groups
+                .get(id)
+                .and_then(|group| group.row.as_ref())
+                .is_some_and(|row| row.deleted_at.is_some() && row.verified_at.is_none()),
+            MarkTarget::Edge(group, user) => self
+                .edges
+                .get(&(group.clone(), user.clone()))
+                .is_some_and(|edge| edge.memory.hint.as_ref().is_some_and(|hint| hint.removes)),
+            MarkTarget::UserGroups(_) | MarkTarget::GroupMembers(_) => false,
+        }
     }
 
     /// Whether both ends of a membership stand in the mirror.

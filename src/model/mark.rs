@@ -48,4 +48,6 @@ pub struct Mark {
     pub contradictions: i32,
     /// How often the answer could not be decoded.
     pub failures: i32,
+    /// Whether it verifies that something was taken away; decided when it is stored.
+    pub urgent: bool,
 }

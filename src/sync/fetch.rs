@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::plan::Move;
 use super::{Engine, SyncError};
 use crate::mirror::EdgeKey;
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, GroupRecord, Mark, MarkTarget, UserRecord};
-use crate::workos::{ApiError, ListFilter, WorkosClient};
+use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Mark, MarkTarget, UserRecord};
+use crate::workos::{ApiError, Caller, ListFilter};
 
 /// What the API said.
 pub(super) enum Fetched {
@@ -43,81 +43,78 @@ impl Engine {
     /// followed by a get: that a record is missing from a page proves nothing.
     pub(super) async fn fetch(
         &self,
-        client: &WorkosClient,
-        directory: &DirectoryId,
+        caller: Caller<'_>,
         step: Move<'_>,
         marks: &[Mark],
     ) -> Result<Vec<Fetched>, SyncError> {
-        let whole = ListFilter::Directory(directory);
+        let whole = ListFilter::Directory(caller.directory());
         Ok(match step {
-            Move::GetUser(id) => vec![fetch_user(client, directory, id, marks).await?],
-            Move::GetGroup(id) => vec![fetch_group(client, id, marks).await?],
+            Move::GetUser(id) => vec![fetch_user(caller, id, marks).await?],
+            Move::GetGroup(id) => vec![fetch_group(caller, id, marks).await?],
             Move::UserPage { after } => {
-                let page = client.users(directory, whole, after.map(DirectoryUserId::as_str)).await?;
+                let page = caller.users(whole, after.map(DirectoryUserId::as_str)).await?;
                 let shown: BTreeSet<DirectoryUserId> = page.records.iter().map(|user| user.id.clone()).collect();
                 let mut fetched = vec![Fetched::Users(page.records)];
                 for mark in marks {
                     if let MarkTarget::User(id) = &mark.target
                         && !shown.contains(id)
                     {
-                        fetched.push(fetch_user(client, directory, id, std::slice::from_ref(mark)).await?);
+                        fetched.push(fetch_user(caller, id, std::slice::from_ref(mark)).await?);
                     }
                 }
                 fetched
             }
             Move::GroupPage { after } => {
-                let page = client.groups(whole, after.map(DirectoryGroupId::as_str)).await?;
+                let page = caller.groups(whole, after.map(DirectoryGroupId::as_str)).await?;
                 let shown: BTreeSet<DirectoryGroupId> = page.records.iter().map(|group| group.id.clone()).collect();
                 let mut fetched = vec![Fetched::Groups(page.records)];
                 for mark in marks {
                     if let MarkTarget::Group(id) = &mark.target
                         && !shown.contains(id)
                     {
-                        fetched.push(fetch_group(client, id, std::slice::from_ref(mark)).await?);
+                        fetched.push(fetch_group(caller, id, std::slice::from_ref(mark)).await?);
                     }
                 }
                 fetched
             }
             Move::GroupsOfUser { user, .. } => {
                 let known = self.db.known_edges(Some(user), None).await?;
-                vec![fetch_list(client, directory, MarkTarget::UserGroups(user.clone()), known, marks).await?]
+                vec![fetch_list(caller, MarkTarget::UserGroups(user.clone()), known, marks).await?]
             }
             Move::MembersOfGroup { group, .. } => {
                 let known = self.db.known_edges(None, Some(group)).await?;
-                vec![fetch_list(client, directory, MarkTarget::GroupMembers(group.clone()), known, marks).await?]
+                vec![fetch_list(caller, MarkTarget::GroupMembers(group.clone()), known, marks).await?]
             }
         })
     }
 }
 
 async fn fetch_user(
-    client: &WorkosClient,
-    directory: &DirectoryId,
+    caller: Caller<'_>,
     id: &DirectoryUserId,
     marks: &[Mark],
 ) -> Result<Fetched, ApiError> {
-    match client.user(directory, id).await {
+    match caller.user(id).await {
         Err(ApiError::Undecodable(reason)) => Ok(Fetched::Failed(marks.to_vec(), reason)),
         answer => Ok(Fetched::User(id.clone(), answer?.map(Box::new))),
     }
 }
 
-async fn fetch_group(client: &WorkosClient, id: &DirectoryGroupId, marks: &[Mark]) -> Result<Fetched, ApiError> {
-    match client.group(id).await {
+async fn fetch_group(caller: Caller<'_>, id: &DirectoryGroupId, marks: &[Mark]) -> Result<Fetched, ApiError> {
+    match caller.group(id).await {
         Err(ApiError::Undecodable(reason)) => Ok(Fetched::Failed(marks.to_vec(), reason)),
         answer => Ok(Fetched::Group(id.clone(), answer?.map(Box::new))),
     }
 }
 
 async fn fetch_list(
-    client: &WorkosClient,
-    directory: &DirectoryId,
+    caller: Caller<'_>,
     owner: MarkTarget,
     known: Vec<EdgeKey>,
     marks: &[Mark],
 ) -> Result<Fetched, ApiError> {
     let nothing_to_lose = known.is_empty() && !marks.iter().any(|mark| matches!(mark.target, MarkTarget::Edge(..)));
-    match read_list(client, directory, &owner, nothing_to_lose).await {
+    match read_list(caller, &owner, nothing_to_lose).await {
         Ok((users, groups, owner_exists)) => {
             let marks = marks.to_vec();
             Ok(Fetched::List(Box::new(MembershipList { owner, users, groups, known, owner_exists, marks })))
@@ -128,8 +125,7 @@ async fn fetch_list(
 }
 
 async fn read_list(
-    client: &WorkosClient,
-    directory: &DirectoryId,
+    caller: Caller<'_>,
     owner: &MarkTarget,
     nothing_to_lose: bool,
 ) -> Result<(Vec<UserRecord>, Vec<GroupRecord>, bool), ApiError> {
@@ -138,12 +134,12 @@ async fn read_list(
     loop {
         let (after, unreadable) = match owner {
             MarkTarget::UserGroups(user) => {
-                let page = client.groups(ListFilter::User(user), cursor.as_deref()).await?;
+                let page = caller.groups(ListFilter::User(user), cursor.as_deref()).await?;
                 groups.extend(page.records);
                 (page.after, page.unreadable)
             }
             MarkTarget::GroupMembers(group) => {
-                let page = client.users(directory, ListFilter::Group(group), cursor.as_deref()).await?;
+                let page = caller.users(ListFilter::Group(group), cursor.as_deref()).await?;
                 users.extend(page.records);
                 (page.after, page.unreadable)
             }
@@ -161,8 +157,8 @@ async fn read_list(
     let owner_exists = match owner {
         // An empty list takes nothing away, whether the id exists or not.
         _ if nothing_to_lose => true,
-        MarkTarget::UserGroups(user) if groups.is_empty() => client.user(directory, user).await?.is_some(),
-        MarkTarget::GroupMembers(group) if users.is_empty() => client.group(group).await?.is_some(),
+        MarkTarget::UserGroups(user) if groups.is_empty() => caller.user(user).await?.is_some(),
+        MarkTarget::GroupMembers(group) if users.is_empty() => caller.group(group).await?.is_some(),
         _ => true,
     };
     Ok((users, groups, owner_exists))

@@ -11,6 +11,7 @@ mod poll;
 mod reconcile;
 mod refresh;
 mod schedule;
+mod turns;
 mod worker;
 
 pub use worker::Worker;

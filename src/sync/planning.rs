@@ -7,24 +7,31 @@ use std::time::Duration;
 use super::plan::{self, GroupFacts, Move, PathCosts, Place, Target, Urgency, UserFacts, Work};
 use crate::db::{Beliefs, ListPlace};
 use crate::model::{Mark, MarkTarget};
+use crate::workos::Priority;
 
 /// Records on a page of WorkOS's lists.
 const PAGE_SIZE: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
-/// The first moves of the plan for these marks, up to about `requests` requests, each with the marks that it covers.
+/// A move, the marks that it covers, and who goes first.
+pub(super) struct WaveMove<'a> {
+    pub(super) step: Move<'a>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) priority: Priority,
+}
+
+/// The first moves of the plan for these marks, up to about `requests` requests.
 pub(super) fn next_wave<'a>(
     marks: &'a [Mark],
     beliefs: &'a Beliefs,
     costs: PathCosts,
     requests: u32,
-) -> Vec<(Move<'a>, Vec<Mark>)> {
+) -> Vec<WaveMove<'a>> {
     let mut work = Work::new(PAGE_SIZE, costs);
     let wanted = wanted(marks, beliefs);
     let by_target: BTreeMap<Target<'a>, &Mark> =
         wanted.iter().filter_map(|mark| Some((Target::of(&mark.target)?, *mark))).collect();
     for (target, mark) in &by_target {
-        let revoked = beliefs.revoked.contains(&mark.target);
-        work.add(*target, if revoked { Urgency::Revocation } else { Urgency::Ordinary });
+        work.add(*target, if mark.urgent { Urgency::Revocation } else { Urgency::Ordinary });
     }
     for (id, belief) in &beliefs.users {
         let place = belief.place.as_ref().map(place);
@@ -41,13 +48,17 @@ pub(super) fn next_wave<'a>(
     let mut planned = 0;
     let plan = plan::plan(work);
     tracing::debug!(marks = by_target.len(), requests = plan.requests.total(), "planned");
+    let in_its_turn = if plan.requests.total() <= u64::from(requests) { Priority::Small } else { Priority::Bulk };
     for step in plan.moves {
         if planned >= requests {
             break;
         }
         planned += step.step.requests();
         let covered = step.covers.iter().filter_map(|target| by_target.get(target)).map(|mark| (*mark).clone());
-        wave.push((step.step, covered.collect()));
+        let marks: Vec<Mark> = covered.collect();
+        let revokes = marks.iter().any(|mark| mark.urgent);
+        let priority = if revokes { Priority::Revocation } else { in_its_turn };
+        wave.push(WaveMove { step: step.step, marks, priority });
     }
     wave
 }

@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::db::{DbError, Scan, ScanPhase, brake, progress, scan, working_set};
 use crate::mirror::{self, Answer, Entity, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord};
-use crate::workos::{ApiError, ListFilter, WorkosClient};
+use crate::workos::{ApiError, ListFilter, Priority, WorkosClient};
 
 /// Pages of one list, at a hundred records each: more than any directory has.
 const MOST_PAGES: i64 = 100_000;
@@ -79,18 +79,19 @@ impl Engine {
         number: i64,
         sent_at: Timestamp,
     ) -> Result<ScanPage, SyncError> {
+        let caller = client.on_behalf_of(directory, Priority::Bulk);
         let phase = scan.phase;
         let cursor = scan.cursor.take();
         let (mut users, mut groups, mut finished) = (Vec::new(), Vec::new(), false);
         let whole = ListFilter::Directory(directory);
         match scan.phase {
             ScanPhase::Users => {
-                let page = client.users(directory, whole, cursor.as_deref()).await?;
+                let page = caller.users(whole, cursor.as_deref()).await?;
                 users = page.records;
                 scan.cursor = page.after;
             }
             ScanPhase::Groups => {
-                let page = client.groups(whole, cursor.as_deref()).await?;
+                let page = caller.groups(whole, cursor.as_deref()).await?;
                 groups = page.records;
                 scan.cursor = page.after;
             }
@@ -100,7 +101,7 @@ impl Engine {
                 }
                 match &scan.group {
                     Some(group) => {
-                        let page = client.users(directory, ListFilter::Group(group), cursor.as_deref()).await?;
+                        let page = caller.users(ListFilter::Group(group), cursor.as_deref()).await?;
                         users = page.records;
                         scan.cursor = page.after;
                     }

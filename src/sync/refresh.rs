@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::db::{DbConnection, DbError, brake, progress, working_set};
 use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
-use crate::workos::WorkosClient;
+use crate::workos::{Priority, WorkosClient};
 
 /// Marks that are planned together.
 const HORIZON: i64 = 4096;
@@ -53,8 +53,14 @@ impl Engine {
         match self.scan_to_do(directory, marks.is_empty()).await? {
             ScanToDo::None if marks.is_empty() => return Ok(Step::Idle),
             ScanToDo::None => self.refresh_wave(client, directory, marks).await?,
-            // A first scan fetches what is marked anyway.
-            ScanToDo::First => self.scan_page(client, directory).await?,
+            // A first scan fetches what is marked anyway; only who left is asked for at once.
+            ScanToDo::First => {
+                let urgent: Vec<Mark> = marks.into_iter().filter(|mark| mark.urgent).collect();
+                if !urgent.is_empty() {
+                    self.refresh_wave(client, directory, urgent).await?;
+                }
+                self.scan_page(client, directory).await?;
+            }
             ScanToDo::Again { begins } => {
                 if begins {
                     // A key that does not know the directory would list nothing.
@@ -73,7 +79,7 @@ impl Engine {
     async fn refresh_directory(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
         let number = self.db.next_number(directory, self.lease).await?;
         let sent_at = self.clock.now();
-        let answer = client.directory(directory).await?;
+        let answer = client.on_behalf_of(directory, Priority::Small).record().await?;
         self.apply_directory(directory, answer, number, client.in_server_time(sent_at)).await
     }
 
@@ -134,12 +140,14 @@ impl Engine {
         let wave = planning::next_wave(&marks, &beliefs, planning::path_costs(client.spacing()), WAVE);
         let first = self.db.next_numbers(directory, self.lease, wave.len()).await?;
         let sent_at = self.clock.now();
-        let requests = wave.iter().map(async |(step, marks)| self.fetch(client, directory, *step, marks).await);
+        let requests = wave.iter().map(async |one| {
+            self.fetch(client.on_behalf_of(directory, one.priority), one.step, &one.marks).await
+        });
         let (mut answers, mut failure) = (Vec::new(), None);
-        for ((number, result), (_, marks)) in (first..).zip(join_all(requests).await).zip(&wave) {
+        for ((number, result), one) in (first..).zip(join_all(requests).await).zip(&wave) {
             let fetched = result.unwrap_or_else(|error| {
                 failure = Some(error);
-                vec![Fetched::Unanswered(marks.clone())]
+                vec![Fetched::Unanswered(one.marks.clone())]
             });
             answers.extend(fetched.into_iter().map(|fetched| Answered { number, fetched }));
         }
@@ -147,7 +155,7 @@ impl Engine {
         let sent_at = client.in_server_time(sent_at);
         let unannounced = self.apply(directory, &answers, sent_at, false).await?;
         if !unannounced.is_empty() {
-            if client.directory(directory).await?.is_none() {
+            if client.on_behalf_of(directory, Priority::Small).record().await?.is_none() {
                 self.put_off_users_and_groups(directory, &unannounced).await?;
                 return Err(SyncError::Doubtful(UNKNOWN_DIRECTORY));
             }

@@ -1,6 +1,5 @@
 //! The worker: runs fold, refresh and the poller until it is told to stop.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,19 +8,18 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::turns::{Backoff, Turns};
 use super::{Engine, Step};
 use crate::db::DbError;
 use crate::model::DirectoryId;
 
-/// Directories that are refreshed at the same time.
-const DIRECTORIES_AT_ONCE: usize = 8;
-/// What one directory may do before others have their turn.
+/// What one directory may do before others have their turn, and for how long.
 const STEPS_IN_A_TURN: usize = 64;
+const TURN: Duration = Duration::from_secs(2);
 /// How long a loop rests when nothing wakes it: the fallback, not the mechanism.
 const REST: Duration = Duration::from_millis(250);
 const SHORTEST_SCHEDULE_REST: Duration = Duration::from_millis(50);
 const LONGEST_SCHEDULE_REST: Duration = Duration::from_secs(30);
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// The longest wait after a failure while other requests succeed, and while none do.
 const LONGEST_BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 
@@ -72,23 +70,8 @@ impl Worker {
     }
 }
 
-/// Waits that double after each failure.
-struct Backoff(Duration);
-
-impl Backoff {
-    fn next(&mut self, longest: Duration) -> Duration {
-        let wait = self.0.min(longest);
-        self.0 = (self.0 * 2).min(LONGEST_BACKOFF[1]);
-        wait
-    }
-
-    fn reset(&mut self) {
-        self.0 = FIRST_BACKOFF;
-    }
-}
-
 async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Notify>, mut stop: watch::Receiver<bool>) {
-    let mut backoff = Backoff(FIRST_BACKOFF);
+    let mut backoff = Backoff::new();
     while !*stop.borrow() {
         let rest = match engine.fold_step().await {
             Ok(Step::Ran) => {
@@ -131,19 +114,14 @@ async fn schedule_loop(engine: Arc<Engine>, requested: Arc<Notify>, mut stop: wa
 
 async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch::Receiver<bool>) {
     let mut tasks: JoinSet<(DirectoryId, bool)> = JoinSet::new();
-    let mut failing: HashMap<DirectoryId, (Backoff, Instant)> = HashMap::new();
-    let mut running: HashSet<DirectoryId> = HashSet::new();
+    let mut turns = Turns::default();
     let discovery = tokio::spawn(discover(Arc::clone(&engine), Arc::clone(&folded)));
     while !*stop.borrow() {
         if engine.client.is_some() {
             match engine.db.directories_to_refresh(engine.clock.now()).await {
                 Ok(due) => {
-                    for directory in due {
-                        let waits = failing.get(&directory).is_some_and(|(_, until)| *until > Instant::now());
-                        if !waits && running.len() < DIRECTORIES_AT_ONCE && running.insert(directory.clone()) {
-                            let failed = failing.contains_key(&directory);
-                            tasks.spawn(refresh_directory(Arc::clone(&engine), directory, failed));
-                        }
+                    for turn in turns.choose(due, Instant::now()) {
+                        tasks.spawn(refresh_directory(Arc::clone(&engine), turn.directory, turn.failed_before));
                     }
                 }
                 Err(error) => tracing::error!(%error, "what has to be fetched cannot be read"),
@@ -154,20 +132,12 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
             () = tokio::time::sleep(REST) => {}
             _ = stop.changed() => {}
             Some(done) = tasks.join_next() => match done {
-                Ok((directory, failed)) => {
-                    running.remove(&directory);
-                    if failed {
-                        let (backoff, until) = failing.entry(directory).or_insert((Backoff(FIRST_BACKOFF), Instant::now()));
-                        *until = Instant::now() + backoff.next(longest_backoff(&engine));
-                    } else {
-                        failing.remove(&directory);
-                    }
-                }
+                Ok((directory, failed)) => turns.ended(directory, failed, longest_backoff(&engine), Instant::now()),
                 // A task that panicked does not say whose it was: the others are let go as well and start again.
                 Err(error) => {
                     tracing::error!(%error, "a refresh broke down");
                     tasks.shutdown().await;
-                    running.clear();
+                    turns.all_ended();
                 }
             },
         }
@@ -178,7 +148,7 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
 
 /// Reads the Events API to its end, and again after each interval. A process that was replaced leaves it to the other.
 async fn poll_loop(engine: Arc<Engine>, committed: Arc<Notify>, interval: Duration, mut stop: watch::Receiver<bool>) {
-    let mut backoff = Backoff(FIRST_BACKOFF);
+    let mut backoff = Backoff::new();
     while !*stop.borrow() {
         let rest = if engine.superseded.load(Ordering::Relaxed) {
             interval
@@ -218,7 +188,11 @@ async fn refresh_directory(
     directory: DirectoryId,
     mut failed_before: bool,
 ) -> (DirectoryId, bool) {
+    let started = Instant::now();
     for _ in 0..STEPS_IN_A_TURN {
+        if started.elapsed() > TURN {
+            break;
+        }
         match engine.refresh_step(&directory).await {
             Ok(Step::Idle) => break,
             Ok(Step::Ran) => {
@@ -250,7 +224,7 @@ fn longest_backoff(engine: &Engine) -> Duration {
 
 /// Start-up never waits for the API: it is asked until it answers.
 async fn discover(engine: Arc<Engine>, found: Arc<Notify>) {
-    let mut backoff = Backoff(FIRST_BACKOFF);
+    let mut backoff = Backoff::new();
     while let Err(error) = engine.discover_directories().await {
         tracing::warn!(%error, "the directories cannot be listed; tried again");
         tokio::time::sleep(backoff.next(longest_backoff(&engine))).await;

@@ -1,15 +1,15 @@
 //! Requests to the WorkOS API and what their answers mean.
 
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::Instant;
 
-use super::limits::Limits;
+use super::gate::{Gate, Permit};
+use super::limits::{Limits, Priority, Request};
 use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
 use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord};
@@ -102,7 +102,7 @@ pub struct WorkosClient {
     transport: Option<Box<dyn Transport>>,
     base_url: String,
     authorization: String,
-    limits: Mutex<Limits>,
+    gate: Arc<Gate>,
     health: Mutex<ApiHealth>,
     /// How far the server's clock is ahead of ours.
     ahead: Mutex<TimeDelta>,
@@ -128,7 +128,7 @@ impl WorkosClient {
             transport: None,
             base_url: config.base_url.clone(),
             authorization: format!("Bearer {}", key.expose()),
-            limits: Mutex::new(Limits::new(config.requests_per_minute, config.directory_users_per_second)),
+            gate: Gate::new(Limits::new(config.requests_per_minute, config.directory_users_per_second)),
             health: Mutex::default(),
             ahead: Mutex::default(),
             clock,
@@ -169,7 +169,18 @@ impl WorkosClient {
 
     /// How long one more request keeps a directory's `/directory_users`, and any other path, busy by our limits.
     pub fn spacing(&self) -> (Duration, Duration) {
-        self.lock_limits().spacing()
+        self.gate.spacing()
+    }
+
+    /// Says among how many processes the key's budget is shared from now on.
+    pub fn share_among(&self, processes: u32) {
+        self.gate.share_among(processes);
+    }
+
+    /// The API, asked on behalf of a directory: its requests take turns with those of others.
+    #[must_use]
+    pub fn on_behalf_of<'a>(&'a self, directory: &'a DirectoryId, priority: Priority) -> Caller<'a> {
+        Caller { client: self, directory, priority }
     }
 
     /// `GET /directories`: a page of all directories that the key sees.
@@ -178,71 +189,21 @@ impl WorkosClient {
     /// [`ApiError`].
     pub async fn directories(&self, after: Option<&str>) -> Result<Page<DirectoryRecord>, ApiError> {
         let query = page_query(None, after);
-        self.list("/directories", &query, None, |value| DirectoryRecord::from_json(value).map_err(undecodable)).await
-    }
-
-    /// `GET /directories/{id}`; `None` for the API's own 404.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn directory(&self, id: &DirectoryId) -> Result<Option<DirectoryRecord>, ApiError> {
-        let answer = self.get(&["directories", id.as_str()], &[], None).await?;
-        answer.map(|value| DirectoryRecord::from_json(&value).map_err(undecodable)).transpose()
-    }
-
-    /// `GET /directory_users/{id}`; `None` for the API's own 404.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn user(&self, directory: &DirectoryId, id: &DirectoryUserId) -> Result<Option<UserRecord>, ApiError> {
-        let answer = self.get(&["directory_users", id.as_str()], &[], Some(directory)).await?;
-        answer.map(|value| UserRecord::from_json(&value).map_err(undecodable)).transpose()
-    }
-
-    /// `GET /directory_groups/{id}`; `None` for the API's own 404.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn group(&self, id: &DirectoryGroupId) -> Result<Option<GroupRecord>, ApiError> {
-        let answer = self.get(&["directory_groups", id.as_str()], &[], None).await?;
-        answer.map(|value| GroupRecord::from_json(&value).map_err(undecodable)).transpose()
-    }
-
-    /// `GET /directory_users`: a page, oldest first.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn users(
-        &self,
-        directory: &DirectoryId,
-        filter: ListFilter<'_>,
-        after: Option<&str>,
-    ) -> Result<Page<UserRecord>, ApiError> {
-        let query = page_query(Some(filter), after);
-        let decode = |value: &Value| UserRecord::from_json(value).map_err(undecodable);
-        self.list("/directory_users", &query, Some(directory), decode).await
-    }
-
-    /// `GET /directory_groups`: a page, oldest first.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn groups(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<GroupRecord>, ApiError> {
-        let query = page_query(Some(filter), after);
-        self.list("/directory_groups", &query, None, |value| GroupRecord::from_json(value).map_err(undecodable)).await
+        let request = Request { directory: None, on_users_path: false, priority: Priority::Small };
+        self.list("/directories", &query, request, |value| DirectoryRecord::from_json(value).map_err(undecodable)).await
     }
 
     async fn list<R>(
         &self,
         path: &str,
         query: &[(&str, &str)],
-        users_of: Option<&DirectoryId>,
+        request: Request,
         decode: impl Fn(&Value) -> Result<R, ApiError>,
     ) -> Result<Page<R>, ApiError> {
         let sent_at = self.clock.now();
-        let answer = self.get(&[path.trim_start_matches('/')], query, users_of).await?;
+        let answer: Option<(Value, _)> = self.get_as(&[path.trim_start_matches('/')], query, request).await?;
         // A list that is not there is no empty list: a proxy or another environment may say so.
-        let value = answer.ok_or(ApiError::Status(404))?;
+        let (value, _) = answer.ok_or(ApiError::Status(404))?;
         let data = value.get("data").and_then(Value::as_array);
         let data = data.ok_or_else(|| ApiError::Undecodable("a list has no data".to_owned()))?;
         let after = value.get("list_metadata").and_then(|metadata| metadata.get("after"));
@@ -259,27 +220,17 @@ impl WorkosClient {
         })
     }
 
-    /// One request, when the limits allow it. `None` for a 404 that is a JSON answer of the API.
-    async fn get(
-        &self,
-        path: &[&str],
-        query: &[(&str, &str)],
-        users_of: Option<&DirectoryId>,
-    ) -> Result<Option<Value>, ApiError> {
-        Ok(self.get_as(path, query, users_of).await?.map(|(value, _)| value))
-    }
-
-    /// As `get`, with the answer in a form of its own and its `Date`.
+    /// One request, when the limits allow it: the answer with its `Date`, or `None` for a 404 that is a JSON answer of
+    /// the API.
     pub(super) async fn get_as<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-        users_of: Option<&DirectoryId>,
+        request: Request,
     ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
-        let users_of = users_of.map(DirectoryId::as_str);
-        let may_send_at = self.lock_limits().take(users_of, Instant::now());
-        tokio::time::sleep_until(may_send_at).await;
-        let result = self.send(path, query, users_of).await;
+        let permit = self.gate.admit(request).await;
+        let result = self.send(path, query, &permit).await;
+        drop(permit);
         let mut health = self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &result {
             Ok(_) => *health = ApiHealth { last_success: Some(self.clock.now()), error: None },
@@ -292,7 +243,7 @@ impl WorkosClient {
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-        users_of: Option<&str>,
+        permit: &Permit,
     ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
         let url = self.url(path, query)?;
         let reply = match &self.transport {
@@ -304,7 +255,8 @@ impl WorkosClient {
         }
         match reply.status {
             429 => {
-                self.lock_limits().pause(users_of, Instant::now() + reply.retry_after);
+                let whole_key = permit.refused(reply.retry_after);
+                tracing::warn!(seconds = reply.retry_after.as_secs(), whole_key, "the API's rate limit is met; requests pause");
                 Err(ApiError::RateLimited)
             }
             200 => {
@@ -347,9 +299,81 @@ impl WorkosClient {
         }
         Ok(url)
     }
+}
 
-    fn lock_limits(&self) -> std::sync::MutexGuard<'_, Limits> {
-        self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// Asks on behalf of one directory; see [`WorkosClient::on_behalf_of`].
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    client: &'a WorkosClient,
+    directory: &'a DirectoryId,
+    priority: Priority,
+}
+
+impl<'a> Caller<'a> {
+    /// On whose behalf.
+    #[must_use]
+    pub fn directory(&self) -> &'a DirectoryId {
+        self.directory
+    }
+
+    /// The same, with another priority.
+    #[must_use]
+    pub fn with_priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// The directory's own record: `GET /directories/{id}`; `None` for the API's own 404.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn record(&self) -> Result<Option<DirectoryRecord>, ApiError> {
+        let answer: Option<(Value, _)> =
+            self.client.get_as(&["directories", self.directory.as_str()], &[], self.request(false)).await?;
+        answer.map(|(value, _)| DirectoryRecord::from_json(&value).map_err(undecodable)).transpose()
+    }
+
+    /// `GET /directory_users/{id}`; `None` for the API's own 404.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn user(&self, id: &DirectoryUserId) -> Result<Option<UserRecord>, ApiError> {
+        let answer: Option<(Value, _)> =
+            self.client.get_as(&["directory_users", id.as_str()], &[], self.request(true)).await?;
+        answer.map(|(value, _)| UserRecord::from_json(&value).map_err(undecodable)).transpose()
+    }
+
+    /// `GET /directory_groups/{id}`; `None` for the API's own 404.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn group(&self, id: &DirectoryGroupId) -> Result<Option<GroupRecord>, ApiError> {
+        let answer: Option<(Value, _)> =
+            self.client.get_as(&["directory_groups", id.as_str()], &[], self.request(false)).await?;
+        answer.map(|(value, _)| GroupRecord::from_json(&value).map_err(undecodable)).transpose()
+    }
+
+    /// `GET /directory_users`: a page, oldest first.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn users(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<UserRecord>, ApiError> {
+        let query = page_query(Some(filter), after);
+        let decode = |value: &Value| UserRecord::from_json(value).map_err(undecodable);
+        self.client.list("/directory_users", &query, self.request(true), decode).await
+    }
+
+    /// `GET /directory_groups`: a page, oldest first.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn groups(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<GroupRecord>, ApiError> {
+        let query = page_query(Some(filter), after);
+        let decode = |value: &Value| GroupRecord::from_json(value).map_err(undecodable);
+        self.client.list("/directory_groups", &query, self.request(false), decode).await
+    }
+
+    fn request(&self, on_users_path: bool) -> Request {
+        Request { directory: Some(self.directory.to_string()), on_users_path, priority: self.priority }
     }
 }
 

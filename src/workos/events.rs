@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::PAGE_SIZE;
+use super::limits::{Priority, Request};
 use super::{ApiError, WorkosClient};
 use crate::clock::Timestamp;
 
@@ -72,8 +73,9 @@ impl WorkosClient {
         let mut query = vec![("events", types.as_str()), ("limit", PAGE_SIZE), ("order", "asc")];
         query.extend(place.iter().map(|(name, value)| (*name, value.as_str())));
         let sent_at = self.clock.now();
+        let request = Request { directory: None, on_users_path: false, priority: Priority::Small };
         let by_cursor = matches!(from, EventsFrom::Cursor(_));
-        match self.get_as::<EventList>(&["events"], &query, None).await {
+        match self.get_as::<EventList>(&["events"], &query, request).await {
             Ok(Some((list, server_time))) => Ok(EventsPage {
                 bodies: list.data.into_iter().map(|event| event.get().as_bytes().to_vec()).collect(),
                 after: list.list_metadata.after.filter(|cursor| !cursor.is_empty()),

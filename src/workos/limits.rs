@@ -1,108 +1,305 @@
-//! Our own side of WorkOS's rate limits: requests are spaced so that the limits are not met.
+//! Our own side of WorkOS's rate limits: requests wait here, so that the limits are never met, and go in a fair order.
 //!
-//! Documented: 6,000 requests per 60 s and API key; for `/directory_users` 4 per second and directory.
+//! Documented: 6,000 requests per 60 s and API key; for `/directory_users` 4 per second and directory. Both are counted
+//! over sliding windows by the server, at instants that we do not see: a request is counted between its sending and its
+//! answer. So a place in a directory's window is taken when a request is sent, and becomes free one second after its answer.
+//!
+//! Pure: it is told the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Spaces requests evenly, after a first burst of one second's worth (the generic cell rate algorithm). Pure: it is told the time.
-#[derive(Debug, Clone)]
-pub struct Pace {
-    interval: Duration,
-    burst: Duration,
-    next: Option<Instant>,
+const KEY_WINDOW: Duration = Duration::from_secs(60);
+const USERS_WINDOW: Duration = Duration::from_secs(1);
+/// What of the key's limit may be sent at once after a quiet time, as a part of it; the rest is spread evenly.
+const BURST_PART: u32 = 20;
+/// What of the burst is kept for requests that are no bulk, as a part of it.
+const RESERVED_PART: f64 = 0.5;
+/// One request in so many goes to whoever has waited longest, so that nobody waits for ever.
+const OLDEST_FIRST_EVERY: u64 = 4;
+/// A second 429 within this time, for another directory, means that the whole key is over its limit.
+const REFUSALS_TOGETHER: Duration = Duration::from_secs(60);
+
+/// Who goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Verifies that access was taken away.
+    Revocation,
+    /// One of a few requests that bring a directory up to date.
+    Small,
+    /// One of many: a scan, or the plan for a burst.
+    Bulk,
 }
 
-impl Pace {
-    /// `count` requests in each `period`; 0 = no limit.
-    #[must_use]
-    pub fn new(count: u32, period: Duration) -> Self {
-        let interval = period.checked_div(count).unwrap_or_default();
-        let burst = if count == 0 { Duration::ZERO } else { Duration::from_secs(1).saturating_sub(interval) };
-        Self { interval, burst, next: None }
+/// A request that is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The directory on whose behalf it is made, if any.
+    pub directory: Option<String>,
+    /// Whether it goes to `/directory_users`, which has a limit for each directory.
+    pub on_users_path: bool,
+    /// Who goes first.
+    pub priority: Priority,
+}
+
+/// Names a request among those that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// What can be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// This request goes.
+    Send(Ticket),
+    /// Nothing before this instant, unless another request comes.
+    Wait(Instant),
+    /// Nothing until a request is answered, or another comes.
+    Nothing,
+}
+
+/// The key's budget: a token bucket.
+#[derive(Debug)]
+struct Bucket {
+    /// Tokens a second.
+    rate: f64,
+    capacity: f64,
+    tokens: f64,
+    filled_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// No stretch of `window` sees more than `count`: the burst and what is filled up meanwhile.
+    fn new(count: u32, share: u32, window: Duration) -> Self {
+        let count = f64::from(count) / f64::from(share.max(1));
+        let capacity = (count / f64::from(BURST_PART)).max(1.0);
+        // A hundredth is left for what the network does to the spacing.
+        let rate = ((count - capacity) / window.as_secs_f64() * 0.99).max(count / window.as_secs_f64() / 2.0);
+        Self { rate, capacity, tokens: capacity, filled_at: None }
     }
 
-    /// Takes the next place; answers when the request may be sent.
-    pub fn take(&mut self, now: Instant) -> Instant {
-        let earliest = self.next.unwrap_or(now).max(now);
-        self.next = Some(earliest + self.interval);
-        earliest.checked_sub(self.burst).map_or(now, |at| at.max(now))
+    fn fill(&mut self, now: Instant) {
+        let since = self.filled_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.tokens = (self.tokens + since.as_secs_f64() * self.rate).min(self.capacity);
+        self.filled_at = Some(now);
     }
 
-    /// Sends nothing before `until`.
-    pub fn pause(&mut self, until: Instant) {
-        let until = until + self.burst;
-        self.next = Some(self.next.map_or(until, |next| next.max(until)));
+    /// What has to be there for a request to go.
+    fn needed(&self, priority: Priority) -> f64 {
+        match priority {
+            Priority::Bulk => 1.0 + ((self.capacity - 1.0) * RESERVED_PART).floor(),
+            Priority::Revocation | Priority::Small => 1.0,
+        }
+    }
+
+    /// When a request of this priority may go; the bucket must be filled up to `now`.
+    fn ready_at(&self, priority: Priority, now: Instant) -> Instant {
+        let missing = self.needed(priority) - self.tokens;
+        // Rounding must not make a caller wait for an instant at which a hair is missing.
+        if missing <= 1e-9 { now } else { now + Duration::from_secs_f64(missing / self.rate) + Duration::from_micros(1) }
     }
 }
 
-/// All limits together.
+/// A directory's window: how many are under way, and until when those that were answered count.
+#[derive(Debug, Default)]
+struct Window {
+    under_way: u32,
+    counted_until: VecDeque<Instant>,
+}
+
+impl Window {
+    /// When there is room; `None` if that depends on an answer.
+    fn ready_at(&mut self, limit: u32, now: Instant) -> Option<Instant> {
+        while self.counted_until.front().is_some_and(|until| *until <= now) {
+            self.counted_until.pop_front();
+        }
+        let counted = u32::try_from(self.counted_until.len()).unwrap_or(u32::MAX);
+        if self.under_way + counted < limit { Some(now) } else { self.counted_until.front().copied() }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.under_way == 0 && self.counted_until.is_empty()
+    }
+}
+
+/// What is known of the requests on behalf of one directory.
+#[derive(Debug, Default)]
+struct Account {
+    window: Window,
+    paused_until: Option<Instant>,
+    /// The count of all requests at its last one.
+    served: u64,
+}
+
+/// All limits together, and the requests that wait for them.
 #[derive(Debug)]
 pub struct Limits {
-    key: Pace,
-    directory_users: HashMap<String, Pace>,
-    directory_users_per_second: u32,
+    requests_per_minute: u32,
+    users_per_second: u32,
+    /// Among how many processes the key's budget is shared.
+    share: u32,
+    key: Option<Bucket>,
+    key_paused_until: Option<Instant>,
+    accounts: HashMap<String, Account>,
+    waiting: Vec<(Ticket, Request)>,
+    tickets: u64,
+    sent: u64,
+    last_refusal: Option<(Option<String>, Instant)>,
 }
 
 impl Limits {
-    /// See [`crate::config::ApiConfig`].
+    /// See [`crate::config::ApiConfig`]; 0 = no limit.
     #[must_use]
-    pub fn new(requests_per_minute: u32, directory_users_per_second: u32) -> Self {
+    pub fn new(requests_per_minute: u32, users_per_second: u32) -> Self {
         Self {
-            key: Pace::new(requests_per_minute, Duration::from_secs(60)),
-            directory_users: HashMap::new(),
-            directory_users_per_second,
+            requests_per_minute,
+            users_per_second,
+            share: 1,
+            key: key_bucket(requests_per_minute, 1),
+            key_paused_until: None,
+            accounts: HashMap::new(),
+            waiting: Vec::new(),
+            tickets: 0,
+            sent: 0,
+            last_refusal: None,
         }
     }
 
-    /// Takes a place for a request; `users_of` names the directory if it goes to `/directory_users`.
-    pub fn take(&mut self, users_of: Option<&str>, now: Instant) -> Instant {
-        let key = self.key.take(now);
-        users_of.map_or(key, |directory| self.pace_of(directory).take(now).max(key))
+    /// Says among how many processes the key's budget is shared from now on. Where that changes, nothing is sent to
+    /// `/directory_users` for the length of a window, in which another process may have used a directory's limit.
+    pub fn share_among(&mut self, processes: u32, now: Instant) {
+        if processes == self.share {
+            return;
+        }
+        self.share = processes;
+        let full = std::mem::replace(&mut self.key, key_bucket(self.requests_per_minute, processes));
+        if let (Some(key), Some(before)) = (&mut self.key, full) {
+            key.tokens = before.tokens.min(key.capacity);
+            key.filled_at = before.filled_at;
+        }
+        self.accounts.clear();
+        self.key_paused_until = self.key_paused_until.max(Some(now + USERS_WINDOW));
     }
 
-    /// Obeys a 429: pauses the directory's requests, or those of the whole key.
-    pub fn pause(&mut self, users_of: Option<&str>, until: Instant) {
-        match users_of {
-            Some(directory) => self.pace_of(directory).pause(until),
-            None => self.key.pause(until),
+    /// Adds a request to those that wait.
+    pub fn enqueue(&mut self, request: Request) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.waiting.push((ticket, request));
+        ticket
+    }
+
+    /// Takes a request back that nobody wants to send any more. Answers whether it still waited.
+    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|(waiting, _)| *waiting != ticket);
+        self.waiting.len() < before
+    }
+
+    /// Chooses the request that goes next. Whoever sends it says when it is over, by [`Limits::answered`].
+    pub fn next(&mut self, now: Instant) -> Next {
+        if let Some(key) = &mut self.key {
+            key.fill(now);
         }
+        let mut earliest: Option<Instant> = None;
+        let mut ready: Vec<usize> = Vec::new();
+        for index in 0..self.waiting.len() {
+            let request = self.waiting[index].1.clone();
+            match self.ready_at(&request, now) {
+                Some(at) if at <= now => ready.push(index),
+                Some(at) => earliest = Some(earliest.map_or(at, |earliest| earliest.min(at))),
+                None => {}
+            }
+        }
+        let oldest_first = self.sent % OLDEST_FIRST_EVERY == OLDEST_FIRST_EVERY - 1;
+        let chosen = ready.into_iter().min_by_key(|index| {
+            let (ticket, request) = &self.waiting[*index];
+            let served = request.directory.as_ref().and_then(|id| self.accounts.get(id)).map_or(0, |one| one.served);
+            if oldest_first { (None, 0, *ticket) } else { (Some(request.priority), served, *ticket) }
+        });
+        match chosen {
+            Some(index) => {
+                let (ticket, request) = self.waiting.remove(index);
+                self.note_sent(&request);
+                Next::Send(ticket)
+            }
+            None => earliest.map_or(Next::Nothing, Next::Wait),
+        }
+    }
+
+    fn ready_at(&mut self, request: &Request, now: Instant) -> Option<Instant> {
+        let key = self.key.as_ref().map_or(now, |key| key.ready_at(request.priority, now));
+        let mut at = key.max(self.key_paused_until.unwrap_or(now));
+        if let Some(account) = request.directory.as_ref().and_then(|id| self.accounts.get_mut(id)) {
+            at = at.max(account.paused_until.unwrap_or(now));
+            if request.on_users_path && self.users_per_second > 0 {
+                at = at.max(account.window.ready_at(self.users_per_second, now)?);
+            }
+        }
+        Some(at)
+    }
+
+    fn note_sent(&mut self, request: &Request) {
+        self.sent += 1;
+        if let Some(key) = &mut self.key {
+            key.tokens -= 1.0;
+        }
+        if let Some(directory) = &request.directory {
+            let account = self.accounts.entry(directory.clone()).or_default();
+            account.served = self.sent;
+            account.window.under_way += u32::from(request.on_users_path);
+        }
+    }
+
+    /// Takes note that a request which was sent is over: answered, failed or given up.
+    pub fn answered(&mut self, request: &Request, now: Instant) {
+        let Some(directory) = &request.directory else { return };
+        // Not there if the budget was shared anew meanwhile.
+        let Some(account) = self.accounts.get_mut(directory) else { return };
+        if request.on_users_path {
+            account.window.under_way = account.window.under_way.saturating_sub(1);
+            if self.users_per_second > 0 {
+                account.window.counted_until.push_back(now + USERS_WINDOW);
+            }
+        }
+        if self.accounts.len() > 1024 {
+            self.accounts.retain(|_, one| {
+                one.window.counted_until.retain(|until| *until > now);
+                !one.window.is_unused() || one.paused_until.is_some_and(|until| until > now)
+            });
+        }
+    }
+
+    /// Obeys a 429: nothing more is sent on behalf of that directory until then. A request of no directory, or a second
+    /// 429 elsewhere within a minute, means the whole key. Answers whether it is the key.
+    pub fn refused(&mut self, request: &Request, until: Instant, now: Instant) -> bool {
+        let elsewhere = self.last_refusal.as_ref().is_some_and(|(directory, at)| {
+            *directory != request.directory && now.saturating_duration_since(*at) < REFUSALS_TOGETHER
+        });
+        self.last_refusal = Some((request.directory.clone(), now));
+        let whole_key = elsewhere || request.directory.is_none();
+        let paused = match &request.directory {
+            Some(directory) if !whole_key => &mut self.accounts.entry(directory.clone()).or_default().paused_until,
+            _ => &mut self.key_paused_until,
+        };
+        *paused = (*paused).max(Some(until));
+        whole_key
     }
 
     /// How long one more request keeps a directory's `/directory_users`, and any other path, busy.
     #[must_use]
     pub fn spacing(&self) -> (Duration, Duration) {
-        let users = Pace::new(self.directory_users_per_second, Duration::from_secs(1));
-        (users.interval.max(self.key.interval), self.key.interval)
+        let of_key = KEY_WINDOW.checked_div(self.requests_per_minute).unwrap_or_default();
+        let of_users = USERS_WINDOW.checked_div(self.users_per_second).unwrap_or_default();
+        (of_users.max(of_key), of_key)
     }
+}
 
-    fn pace_of(&mut self, directory: &str) -> &mut Pace {
-        let count = self.directory_users_per_second;
-        self.directory_users.entry(directory.to_owned()).or_insert_with(|| Pace::new(count, Duration::from_secs(1)))
-    }
+fn key_bucket(requests_per_minute: u32, share: u32) -> Option<Bucket> {
+    (requests_per_minute > 0).then(|| Bucket::new(requests_per_minute, share, KEY_WINDOW))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_never_sees_more_than_twice_the_rate_and_no_limit_waits_for_nothing() {
-        let start = Instant::now();
-        let mut pace = Pace::new(4, Duration::from_secs(1));
-        let sent: Vec<u128> = (0..12).map(|_| pace.take(start).duration_since(start).as_millis()).collect();
-        assert_eq!(sent, [0, 0, 0, 0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000]);
-        let mut free = Pace::new(0, Duration::from_secs(1));
-        assert!((0..100).all(|_| free.take(start) == start));
-    }
-
-    #[test]
-    fn a_pause_is_kept() {
-        let start = Instant::now();
-        let mut pace = Pace::new(4, Duration::from_secs(1));
-        pace.pause(start + Duration::from_secs(3));
-        assert_eq!(pace.take(start), start + Duration::from_secs(3));
-    }
-}
+#[path = "limits/tests.rs"]
+mod tests;

@@ -3,8 +3,10 @@
 mod account;
 mod client;
 mod events;
+mod gate;
 mod limits;
 
 pub use account::{Listing, Look};
-pub use client::{ApiError, ApiHealth, ListFilter, Page, Reply, Transport, WorkosClient};
+pub use client::{ApiError, ApiHealth, Caller, ListFilter, Page, Reply, Transport, WorkosClient};
 pub use events::{EventsFrom, EventsPage};
+pub use limits::Priority;

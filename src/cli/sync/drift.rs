@@ -6,7 +6,7 @@ use super::CommandError;
 use crate::db::{Db, MirrorCopy};
 use crate::model::{DirectoryId, GroupRecord, UserRecord, UserState};
 use crate::sync::SyncError;
-use crate::workos::{ApiError, ListFilter, Page, WorkosClient};
+use crate::workos::{ApiError, ListFilter, Page, Priority, WorkosClient};
 
 /// What WorkOS says of one directory.
 #[derive(Debug, Default)]
@@ -26,17 +26,18 @@ pub(super) async fn print(db: &Db, client: &WorkosClient, directory: &DirectoryI
 }
 
 async fn read(client: &WorkosClient, directory: &DirectoryId) -> Result<Source, SyncError> {
-    if client.directory(directory).await?.is_none() {
+    let caller = client.on_behalf_of(directory, Priority::Bulk);
+    if caller.record().await?.is_none() {
         return Err(SyncError::Doubtful("the API does not know this directory: is the key of the right environment?"));
     }
     let mut source = Source::default();
     let whole = ListFilter::Directory(directory);
-    for user in read_list(async |after| client.users(directory, whole, after).await).await? {
+    for user in read_list(async |after| caller.users(whole, after).await).await? {
         source.users.insert(user.id.to_string(), user);
     }
-    for group in read_list(async |after| client.groups(whole, after).await).await? {
+    for group in read_list(async |after| caller.groups(whole, after).await).await? {
         let of_group = ListFilter::Group(&group.id);
-        for user in read_list(async |after| client.users(directory, of_group, after).await).await? {
+        for user in read_list(async |after| caller.users(of_group, after).await).await? {
             source.members.insert((group.id.to_string(), user.id.to_string()));
         }
         source.groups.insert(group.id.to_string(), group);

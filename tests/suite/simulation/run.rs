@@ -420,7 +420,7 @@ impl Simulation {
             }
         }
         let now = self.shared.network(|network| network.our_now());
-        for directory in self.shared.db.directories_to_refresh(now).await.map_err(|error| error.to_string())? {
+        for (directory, _) in self.shared.db.directories_to_refresh(now).await.map_err(|error| error.to_string())? {
             steps = 0;
             while let Ok(Step::Ran) = self.engine.refresh_step(&directory).await {
                 steps += 1;
