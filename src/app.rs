@@ -1,7 +1,6 @@
 //! Puts the service together, starts it and stops it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,7 +63,9 @@ impl Service {
         // A second service in the same process finds the provider installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let db = Db::open(&config.database).await?;
-        db.claim_worker().await?;
+        if config.role.works() {
+            db.claim_worker().await?;
+        }
         let lease = db.new_lease(clock.now()).await?;
         db.start_poller(clock.now()).await?;
         let client = WorkosClient::new(&config.api, clock.clone())?;
@@ -77,29 +78,33 @@ impl Service {
             clock: clock.clone(),
             lease,
             reconcile_interval: config.reconcile_interval,
-            superseded: AtomicBool::new(false),
         });
+        if config.role.works() {
+            engine.alive_step().await?;
+        }
         let committed = Arc::new(Notify::new());
         let (inbox, writer) = Inbox::start(db, Arc::clone(&committed));
         let poll_interval = config.api.events_poll_interval.filter(|_| engine.client.is_some());
-        let worker = Worker::start(Arc::clone(&engine), committed, poll_interval);
-        let worker = Arc::new(Mutex::new(Some(worker)));
+        let works = config.role.works();
+        let worker = works.then(|| Worker::start(Arc::clone(&engine), committed, poll_interval));
+        let worker = Arc::new(Mutex::new(worker));
         let health = web::Data::new(HealthState {
             engine: Arc::clone(&engine),
             worker: Arc::clone(&worker),
             started_at: clock.now(),
-            polls: poll_interval.is_some(),
+            polls: works && poll_interval.is_some(),
+            works,
             token: config.health_token.clone(),
         });
         let (webhook, clock) = (web::Data::new(config.webhook.clone()), web::Data::new(clock));
-        let queue = inbox.clone();
+        let (queue, receives) = (inbox.clone(), config.role.receives());
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(webhook.clone())
                 .app_data(clock.clone())
                 .app_data(web::Data::new(queue.clone()))
                 .app_data(health.clone())
-                .configure(http::configure)
+                .configure(|routes| http::configure(routes, receives))
         })
         .workers(HTTP_THREADS)
         .max_connections(MAX_CONNECTIONS_PER_THREAD)

@@ -37,6 +37,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// What a process of the service does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Everything.
+    All,
+    /// Receives webhooks and stores them.
+    Web,
+    /// Keeps the mirror; answers only probes.
+    Worker,
+}
+
+impl Role {
+    /// Whether it receives webhooks.
+    #[must_use]
+    pub fn receives(self) -> bool {
+        self != Self::Worker
+    }
+
+    /// Whether it keeps the mirror.
+    #[must_use]
+    pub fn works(self) -> bool {
+        self != Self::Web
+    }
+}
+
 /// Where the mirror is kept.
 #[derive(Debug, Clone)]
 pub enum DatabaseConfig {
@@ -68,6 +93,8 @@ pub struct PostgresConfig {
     pub verify_certificate: bool,
     /// `sslrootcert`: a PEM file to trust instead of the platform's store.
     pub root_certificate: Option<PathBuf>,
+    /// `LEASE_TTL`: how soon other workers take the directories of one over that was not seen alive.
+    pub lease_ttl: Duration,
 }
 
 impl fmt::Debug for PostgresConfig {
@@ -113,6 +140,8 @@ pub struct Config {
     pub webhook: WebhookConfig,
     /// `RECONCILE_INTERVAL`; `None` if it is 0.
     pub reconcile_interval: Option<Duration>,
+    /// What the process does; `serve --role`.
+    pub role: Role,
     /// `BIND_ADDR`.
     pub bind: SocketAddr,
     /// `HEALTH_TOKEN`: if set, `GET /health` asks for it.
@@ -122,9 +151,10 @@ pub struct Config {
 }
 
 /// Every variable the service reads, for `.env.example` and its test.
-pub const VARIABLES: [&str; 15] = [
+pub const VARIABLES: [&str; 16] = [
     "DATABASE_URL",
     "DATABASE_SCHEMA",
+    "LEASE_TTL",
     "WORKOS_API_KEY",
     "WORKOS_WEBHOOK_SECRET",
     "WORKOS_API_BASE_URL",
@@ -181,6 +211,7 @@ impl Config {
             api: read_api(&mut reader),
             webhook: read_webhook(&mut reader),
             reconcile_interval: read_interval(&mut reader, "RECONCILE_INTERVAL", Duration::from_secs(6 * 3600)),
+            role: Role::All,
             bind: reader.parse(
                 "BIND_ADDR",
                 SocketAddr::from(([127, 0, 0, 1], 8080)),
@@ -298,7 +329,13 @@ fn read_database(reader: &mut Reader<'_>) -> DatabaseConfig {
         "a lower-case name of letters, digits and underscores",
         |text| is_plain_name(text).then(|| text.to_owned()),
     );
-    match parse_database_url(&url, schema) {
+    let lease_ttl = reader.parse(
+        "LEASE_TTL",
+        Duration::from_secs(15),
+        "seconds, or a duration such as 15s, from 1 s to 10 m",
+        |text| parse_duration(text).filter(|ttl| (Duration::from_secs(1)..=Duration::from_secs(600)).contains(ttl)),
+    );
+    match parse_database_url(&url, schema, lease_ttl) {
         Ok(database) => database,
         Err(problem) => {
             // The URL may hold a password, so it is not repeated.
@@ -314,7 +351,7 @@ fn is_plain_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn parse_database_url(url: &str, schema: String) -> Result<DatabaseConfig, String> {
+fn parse_database_url(url: &str, schema: String, lease_ttl: Duration) -> Result<DatabaseConfig, String> {
     if let Some(rest) = url.strip_prefix("sqlite:") {
         let path = rest.split('?').next().unwrap_or_default();
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -354,7 +391,13 @@ fn parse_database_url(url: &str, schema: String) -> Result<DatabaseConfig, Strin
     if connection.get_application_name().is_none() {
         connection.application_name("directory-mirror");
     }
-    Ok(DatabaseConfig::Postgres(Box::new(PostgresConfig { connection, schema, verify_certificate, root_certificate })))
+    Ok(DatabaseConfig::Postgres(Box::new(PostgresConfig {
+        connection,
+        schema,
+        verify_certificate,
+        root_certificate,
+        lease_ttl,
+    })))
 }
 
 #[cfg(test)]
@@ -390,6 +433,7 @@ mod tests {
         let problems = read(&[
             ("DATABASE_URL", "mysql://root:hunter2@db/x"),
             ("DATABASE_SCHEMA", "Robert'); DROP"),
+            ("LEASE_TTL", "0"),
             ("WORKOS_API_KEY", "sk_hunter2\u{7}"),
             ("WORKOS_API_BASE_URL", "api.workos.com"),
             ("WORKOS_API_REQUESTS_PER_MINUTE", "-1"),
@@ -401,7 +445,7 @@ mod tests {
             ("LOG_FORMAT", "xml"),
         ])
         .unwrap_err();
-        assert_eq!(problems.0.len(), 12, "{problems}");
+        assert_eq!(problems.0.len(), 13, "{problems}");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
         for name in VARIABLES.iter().filter(|name| !matches!(**name, "HEALTH_TOKEN" | "RUST_LOG")) {
             if *name != "WORKOS_DIRECTORY_USERS_PER_SECOND" {
@@ -418,14 +462,17 @@ mod tests {
             ("sqlite:///var/a.db?mode=rwc", "/var/a.db"),
             ("sqlite://a.db", "a.db"),
         ] {
-            let parsed = parse_database_url(url, "s".to_owned()).unwrap();
+            let parsed = parse_database_url(url, "s".to_owned(), Duration::from_secs(15)).unwrap();
             assert!(matches!(&parsed, DatabaseConfig::Sqlite(p) if p == &PathBuf::from(path)), "{url}: {parsed:?}");
         }
         let url = "postgres://u:p@h:5433/d?sslmode=verify-full&sslrootcert=/ca.pem";
-        let Ok(DatabaseConfig::Postgres(postgres)) = parse_database_url(url, "s".to_owned()) else { panic!("{url}") };
+        let Ok(DatabaseConfig::Postgres(postgres)) = parse_database_url(url, "s".to_owned(), Duration::from_secs(15))
+        else {
+            panic!("{url}")
+        };
         assert!(postgres.verify_certificate);
         assert_eq!(postgres.root_certificate, Some(PathBuf::from("/ca.pem")));
-        assert!(parse_database_url("sqlite::memory:", "s".to_owned()).is_err());
+        assert!(parse_database_url("sqlite::memory:", "s".to_owned(), Duration::from_secs(15)).is_err());
     }
 
     #[test]

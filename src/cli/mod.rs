@@ -35,7 +35,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Receive webhooks and keep the mirror (configured by the environment and .env; see .env.example)
-    Serve,
+    Serve(serve::ServeArguments),
     /// Play a company's week against a built-in WorkOS emulator, with no account and no set-up
     Demo(demo::DemoArguments),
     // Its documentation is that of its arguments.
@@ -124,7 +124,7 @@ pub fn run() -> ExitCode {
     };
     runtime.block_on(async {
         match arguments.command {
-            Command::Serve => serve::run().await,
+            Command::Serve(arguments) => serve::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Events(command) => exit_code(events::run(command).await),

@@ -2,24 +2,32 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::Service;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::telemetry;
 
 /// The exit status for a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
 const LOGS: &str = "directory_mirror=info,warn";
 
-pub(super) async fn run() -> ExitCode {
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// What this process does: receive webhooks (web), keep the mirror (worker), or both
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    role: Role,
+}
+
+pub(super) async fn run(arguments: ServeArguments) -> ExitCode {
     if let Err(error) = read_dotenv() {
         eprintln!("{error}");
         return ExitCode::from(BAD_CONFIGURATION);
     }
     let config = match Config::read(&|name| std::env::var(name).ok()) {
-        Ok(config) => config,
+        Ok(config) => Config { role: arguments.role, ..config },
         Err(problems) => {
             eprintln!("the configuration has {} problem(s):\n{problems}", problems.0.len());
             return ExitCode::from(BAD_CONFIGURATION);

@@ -22,7 +22,9 @@ const SQLITE_READERS: usize = 4;
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    pools: Pools,
+    pub(super) pools: Pools,
+    /// How long a lease runs.
+    lease_length: Duration,
     /// One background writer at a time, so that on SQLite the inbox waits for one short transaction at the most.
     background: Arc<Semaphore>,
     /// Held for as long as this process is the worker of an SQLite file.
@@ -30,7 +32,7 @@ pub struct Db {
 }
 
 #[derive(Clone)]
-enum Pools {
+pub(super) enum Pools {
     Postgres(Pool<AsyncPgConnection>),
     Sqlite { writer: Pool<SqliteAsync>, readers: Pool<SqliteAsync>, path: std::path::PathBuf },
 }
@@ -75,7 +77,11 @@ impl Db {
             },
         };
         let writers = if matches!(pools, Pools::Postgres(_)) { POSTGRES_CONNECTIONS / 2 } else { 1 };
-        Ok(Self { pools, background: Arc::new(Semaphore::new(writers)), worker_lock: Arc::default() })
+        let lease_length = match config {
+            DatabaseConfig::Postgres(postgres) => postgres.lease_ttl,
+            DatabaseConfig::Sqlite(_) => Duration::ZERO,
+        };
+        Ok(Self { pools, lease_length, background: Arc::new(Semaphore::new(writers)), worker_lock: Arc::default() })
     }
 
     /// Makes this process the only worker of an SQLite file; PostgreSQL has leases for that.
@@ -100,6 +106,12 @@ impl Db {
             *self.worker_lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(lock);
         }
         Ok(true)
+    }
+
+    /// How long a lease runs without being prolonged: `LEASE_TTL`, or zero on SQLite, where a lock on a file does.
+    #[must_use]
+    pub fn lease_length(&self) -> Duration {
+        self.lease_length
     }
 
     /// Whether it is PostgreSQL.
@@ -204,7 +216,7 @@ impl Drop for Transaction {
     }
 }
 
-async fn take<C>(pool: &Pool<C>) -> Result<Object<C>, DbError>
+pub(super) async fn take<C>(pool: &Pool<C>) -> Result<Object<C>, DbError>
 where
     C: diesel_async::pooled_connection::PoolableConnection + Send + 'static,
     AsyncDieselConnectionManager<C>:

@@ -6,6 +6,7 @@ use diesel::sql_types::{BigInt, Bool};
 use diesel_async::RunQueryDsl;
 
 use super::batch::Batch;
+use super::lease::Lease;
 use super::schema::inbox_events;
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
@@ -90,16 +91,18 @@ impl Db {
     /// [`DbError`] if the query fails.
     pub async fn pending_events(
         &self,
+        lease: &Lease,
         now: Timestamp,
         limit: i64,
         max_bytes: i64,
     ) -> Result<Vec<PendingEvent>, DbError> {
         let mut connection = self.read().await?;
+        let ours = may_fold(lease, &connection);
         let mut sizes: Vec<(String, i64)> = Vec::new();
         for removals in [true, false] {
             let wanted = limit - i64::try_from(sizes.len()).unwrap_or(limit);
             if wanted > 0 {
-                sizes.extend(sizes_of_pending(&mut connection, now, removals, wanted).await?);
+                sizes.extend(sizes_of_pending(&mut connection, now, (removals, &ours), wanted).await?);
             }
         }
         let mut total = 0;
@@ -116,10 +119,22 @@ impl Db {
     }
 }
 
+/// The condition that this worker may fold an event. Of a directory that nobody knows yet, the oldest worker may.
+fn may_fold(lease: &Lease, connection: &DbConnection) -> String {
+    if matches!(connection, DbConnection::Sqlite(_)) {
+        return "true".to_owned();
+    }
+    format!(
+        "COALESCE((SELECT {} FROM directory_work WHERE directory_work.directory_id = inbox_events.directory_id), {})",
+        lease.may_work(connection),
+        lease.is_first(),
+    )
+}
+
 async fn sizes_of_pending(
     connection: &mut DbConnection,
     now: Timestamp,
-    removals: bool,
+    (removals, ours): (bool, &str),
     limit: i64,
 ) -> Result<Vec<(String, i64)>, DbError> {
     let kind = if removals { REMOVALS.to_owned() } else { format!("NOT ({REMOVALS})") };
@@ -128,6 +143,7 @@ async fn sizes_of_pending(
             // Spelled out, because SQLite uses a partial index only for a constant condition.
             .filter(sql::<Bool>("status = 'pending'"))
             .filter(sql::<Bool>(&kind))
+            .filter(sql::<Bool>(ours))
             .filter(inbox_events::next_attempt_at.is_null().or(inbox_events::next_attempt_at.le(StoredInstant(now))))
             .order((inbox_events::received_at, inbox_events::event_id))
             .limit(limit)

@@ -9,6 +9,8 @@ mod connection;
 mod explain;
 mod history;
 pub mod inbox;
+pub mod lease;
+mod listen;
 mod migrations;
 mod planning;
 mod poller;
@@ -26,10 +28,12 @@ pub use connection::{Db, DbConnection, Transaction};
 pub use explain::{Found, Kind};
 pub use history::{Direction, EventFilter, InboxEntry, Place};
 pub use inbox::{NewInboxEvent, PendingEvent};
+pub use lease::{Lease, Share};
+pub use listen::InboxNews;
 pub use migrations::{pending as pending_migrations, run as run_migrations};
 pub use planning::{Beliefs, GroupBelief, ListPlace, UserBelief};
 pub use poller::{PollerState, Round};
-pub use progress::{Due, Lease};
+pub use progress::Due;
 pub use scan::{Scan, ScanPhase};
 pub use status::{Backlog, DirectoryHealth, DirectorySize, MirrorCopy};
 
@@ -42,8 +46,8 @@ pub enum DbError {
     /// The data itself is refused: trying again will not help.
     #[error("the database refuses the data: {0}")]
     Data(String),
-    /// Another worker has taken this directory over.
-    #[error("another worker has taken over directory {0}")]
+    /// Another worker has a lease on this directory.
+    #[error("another worker has directory {0}")]
     LeaseLost(String),
     /// Migrations could not be run.
     #[error("the migrations failed: {0}")]

@@ -24,8 +24,10 @@ pub async fn connect(config: &PostgresConfig) -> ConnectionResult<AsyncPgConnect
     let tls = MakeRustlsConnect::new(tls_config(config).map_err(|error| failed(&error))?);
     let (client, connection) = config.connection.connect(tls).await.map_err(|error| failed(&error))?;
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+    // A process that sleeps within a transaction is cut off before its leases end.
+    let idle = (config.lease_ttl / 2).as_millis().clamp(100, 10_000);
     let session = format!(
-        "SET search_path TO \"{}\"; SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '10s'",
+        "SET search_path TO \"{}\"; SET synchronous_commit = on; SET idle_in_transaction_session_timeout = {idle}",
         config.schema
     );
     connection.batch_execute(&session).await.map_err(ConnectionError::CouldntSetupConfiguration)?;

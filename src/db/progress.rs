@@ -1,14 +1,15 @@
-//! The engine's private bookkeeping: leases and sequences, and marks that are due.
+//! The engine's private bookkeeping: sequences, and marks that are due.
 
 use std::collections::BTreeMap;
 
-use diesel::dsl::exists;
+use diesel::dsl::{exists, sql};
 use diesel::prelude::*;
-use diesel::upsert::excluded;
+use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
+use super::lease::{Lease, lock};
 use super::records::MarkRow;
-use super::schema::{directories, directory_work, edge_memory, marks, worker_epochs};
+use super::schema::{directories, directory_work, edge_memory, marks};
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
@@ -25,41 +26,12 @@ pub enum Due {
     Scan,
 }
 
-/// The fencing token of a worker process: each start takes a higher one, and a directory follows the highest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lease(i64);
-
 impl Db {
-    /// Takes a new fencing token.
-    ///
-    /// # Errors
-    /// [`DbError`] if the commit fails.
-    pub async fn new_lease(&self, now: Timestamp) -> Result<Lease, DbError> {
-        loop {
-            let mut transaction = self.begin_in_background().await?;
-            let newest: Option<i64> = with_connection!(transaction.connection(), c => {
-                worker_epochs::table.select(diesel::dsl::max(worker_epochs::epoch)).first(c).await
-            })?;
-            let token = newest.unwrap_or(0) + 1;
-            let taken = with_connection!(transaction.connection(), c => {
-                diesel::insert_into(worker_epochs::table)
-                    .values((worker_epochs::epoch.eq(token), worker_epochs::started_at.eq(StoredInstant(now))))
-                    .on_conflict_do_nothing()
-                    .execute(c)
-                    .await
-            })?;
-            transaction.commit().await?;
-            if taken == 1 {
-                return Ok(Lease(token));
-            }
-        }
-    }
-
     /// Takes the next number of a directory's sequence, for a request that is about to be sent.
     ///
     /// # Errors
-    /// [`DbError::LeaseLost`] if a newer worker has the directory.
-    pub async fn next_number(&self, directory: &DirectoryId, lease: Lease) -> Result<i64, DbError> {
+    /// [`DbError::LeaseLost`] if another worker has the directory.
+    pub async fn next_number(&self, directory: &DirectoryId, lease: &Lease) -> Result<i64, DbError> {
         let mut transaction = self.begin_in_background().await?;
         let number = lock(transaction.connection(), directory, lease).await?;
         transaction.commit().await?;
@@ -69,8 +41,8 @@ impl Db {
     /// Takes `count` numbers for as many requests, and answers the first.
     ///
     /// # Errors
-    /// [`DbError::LeaseLost`] if a newer worker has the directory.
-    pub async fn next_numbers(&self, directory: &DirectoryId, lease: Lease, count: usize) -> Result<i64, DbError> {
+    /// [`DbError::LeaseLost`] if another worker has the directory.
+    pub async fn next_numbers(&self, directory: &DirectoryId, lease: &Lease, count: usize) -> Result<i64, DbError> {
         let mut transaction = self.begin_in_background().await?;
         let first = lock(transaction.connection(), directory, lease).await?;
         let last = first + i64::try_from(count.saturating_sub(1)).unwrap_or_default();
@@ -88,20 +60,26 @@ impl Db {
     ///
     /// # Errors
     /// [`DbError`] if the query fails.
-    pub async fn directories_to_refresh(&self, now: Timestamp) -> Result<Vec<(DirectoryId, Due)>, DbError> {
+    pub async fn directories_to_refresh(
+        &self,
+        now: Timestamp,
+        lease: &Lease,
+    ) -> Result<Vec<(DirectoryId, Due)>, DbError> {
         let mut connection = self.read().await?;
+        let ours = lease.may_work(&connection);
         let due_at = StoredInstant(now);
         let disabled = directories::table.filter(directories::enabled.eq(false)).select(directories::directory_id);
         let mut found: BTreeMap<String, Due> = BTreeMap::new();
         let scans: Vec<String> = with_connection!(&mut connection, c => {
             directories::table
-                .left_join(directory_work::table.on(directory_work::directory_id.eq(directories::directory_id)))
+                .inner_join(directory_work::table.on(directory_work::directory_id.eq(directories::directory_id)))
                 .filter(
                     directories::sync_status
                         .ne(SyncStatus::Synced.as_str())
-                        .or(directory_work::scan_requested_at.is_not_null().assume_not_null()),
+                        .or(directory_work::scan_requested_at.is_not_null()),
                 )
                 .filter(directories::enabled.eq(true).and(directories::deleted_at.is_null()))
+                .filter(sql::<Bool>(&ours))
                 .select(directories::directory_id)
                 .load(c)
                 .await
@@ -109,7 +87,7 @@ impl Db {
         found.extend(scans.into_iter().map(|id| (id, Due::Scan)));
         let marked: Vec<String> = with_connection!(&mut connection, c => {
             directory_work::table
-                .filter(directory_work::directory_id.ne_all(disabled))
+                .filter(directory_work::directory_id.ne_all(disabled).and(sql::<Bool>(&ours)))
                 .filter(exists(
                     marks::table
                         .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at))),
@@ -123,7 +101,7 @@ impl Db {
         }
         let urgent: Vec<String> = with_connection!(&mut connection, c => {
             directory_work::table
-                .filter(directory_work::directory_id.ne_all(disabled))
+                .filter(directory_work::directory_id.ne_all(disabled).and(sql::<Bool>(&ours)))
                 .filter(exists(
                     marks::table
                         .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at)))
@@ -229,34 +207,4 @@ async fn due_marks_of(
             .await
     })?;
     Ok(rows.into_iter().filter_map(MarkRow::into_model).collect())
-}
-
-/// Locks a directory for the rest of the transaction and takes the next number of its sequence. The row lock keeps
-/// fold and refresh apart; the token keeps a worker out that was replaced.
-///
-/// # Errors
-/// [`DbError::LeaseLost`] if a newer worker has the directory.
-pub async fn lock(connection: &mut DbConnection, directory: &DirectoryId, lease: Lease) -> Result<i64, DbError> {
-    use diesel::query_dsl::methods::FilterDsl;
-    let number: Option<i64> = with_connection!(connection, c => {
-        diesel::insert_into(directory_work::table)
-            .values((
-                directory_work::directory_id.eq(directory.as_str()),
-                // 0 means no truth yet, and 1 is left for an answer that was asked for before the directory was known.
-                directory_work::sequence.eq(2),
-                directory_work::lease_token.eq(lease.0),
-            ))
-            .on_conflict(directory_work::directory_id)
-            .do_update()
-            .set((
-                directory_work::sequence.eq(directory_work::sequence + 1),
-                directory_work::lease_token.eq(excluded(directory_work::lease_token)),
-            ))
-            .filter(directory_work::lease_token.le(excluded(directory_work::lease_token)))
-            .returning(directory_work::sequence)
-            .get_result(c)
-            .await
-            .optional()
-    })?;
-    number.ok_or_else(|| DbError::LeaseLost(directory.to_string()))
 }

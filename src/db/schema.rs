@@ -116,6 +116,8 @@ diesel::table! {
         directory_id -> Text,
         sequence -> BigInt,
         lease_token -> BigInt,
+        lease_until -> Instant,
+        shard -> Integer,
         scan_phase -> Nullable<Text>,
         scan_cursor -> Nullable<Text>,
         scan_group -> Nullable<Text>,
@@ -187,6 +189,7 @@ diesel::table! {
     worker_epochs (epoch) {
         epoch -> BigInt,
         started_at -> Instant,
+        alive_until -> Instant,
     }
 }
 

@@ -21,6 +21,8 @@ pub struct HealthState {
     pub worker: Arc<Mutex<Option<Worker>>>,
     /// When the process started.
     pub started_at: Timestamp,
+    /// Whether this process keeps the mirror.
+    pub works: bool,
     /// Whether the Events API is polled.
     pub polls: bool,
     /// If set, the report asks for it.
@@ -37,11 +39,13 @@ impl HealthState {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .as_ref()
             .is_some_and(Worker::is_alive);
-        let superseded = self.engine.superseded.load(std::sync::atomic::Ordering::Relaxed);
-        let worker = match (alive, superseded) {
-            (true, false) => Ok(()),
-            (true, true) => Err("another process has taken over the work: restart this one, or stop it".to_owned()),
-            (false, _) => Err("a worker has ended: restart the process".to_owned()),
+        let worker = match (self.works, alive, self.engine.lease.share()) {
+            (false, ..) | (true, true, Some(_)) => Ok(()),
+            (true, true, None) => {
+                Err("the database has not seen this worker alive for LEASE_TTL: others have taken over its work"
+                    .to_owned())
+            }
+            (true, false, _) => Err("a worker has ended: restart the process".to_owned()),
         };
         let migrations = match self.engine.db.migrations_are_current().await {
             Ok(true) => Ok(()),
@@ -110,6 +114,7 @@ pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> Http
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": (now - state.started_at).num_seconds(),
         "checks": checks,
+        "worker": worker_report(&state),
         "inbox": {
             "pending": backlog.pending,
             "oldest_pending_seconds": backlog.oldest_pending.map(|at| (now - at).num_seconds()),
@@ -124,6 +129,19 @@ pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> Http
         })),
         "directories": directories,
     }))
+}
+
+fn worker_report(state: &HealthState) -> Value {
+    if !state.works {
+        return json!({"works": false});
+    }
+    let share = state.engine.lease.share();
+    json!({
+        "works": true,
+        "token": state.engine.lease.token(),
+        "rank": share.map(|share| share.rank),
+        "of": share.map(|share| share.of),
+    })
 }
 
 fn api_report(engine: &Engine) -> Value {

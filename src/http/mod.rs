@@ -15,14 +15,17 @@ pub use health::HealthState;
 use crate::webhook;
 
 /// Adds the routes. The app's data must hold `WebhookConfig`, `Clock`, `Inbox` and [`HealthState`].
-pub fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(
+/// The webhook is there if this process `receives`.
+pub fn configure(config: &mut web::ServiceConfig, receives: bool) {
+    if receives {
+        config.service(
             web::resource(webhook::PATH)
                 .wrap(from_fn(log_request))
                 .route(web::post().to(webhook::receive))
                 .default_service(web::to(method_not_allowed)),
-        )
+        );
+    }
+    config
         .route("/health/live", web::route().guard(get_or_head()).to(health::live))
         .route("/health/ready", web::route().guard(get_or_head()).to(health::ready))
         .route("/health", web::get().to(health::report));

@@ -286,7 +286,14 @@ fn ask_again(set: &mut WorkingSet, target: &MarkTarget, at: &TruthContext) -> bo
     };
     let version = set.marks.get(target).map_or(at.number, |mark| mark.version);
     let due_at = at.now + TimeDelta::seconds(*wait);
-    set.put_mark(Mark { target: target.clone(), version, due_at, contradictions: asked + 1, failures: 0, urgent: false });
+    set.put_mark(Mark {
+        target: target.clone(),
+        version,
+        due_at,
+        contradictions: asked + 1,
+        failures: 0,
+        urgent: false,
+    });
     true
 }
 

@@ -89,11 +89,7 @@ impl Engine {
     }
 }
 
-async fn fetch_user(
-    caller: Caller<'_>,
-    id: &DirectoryUserId,
-    marks: &[Mark],
-) -> Result<Fetched, ApiError> {
+async fn fetch_user(caller: Caller<'_>, id: &DirectoryUserId, marks: &[Mark]) -> Result<Fetched, ApiError> {
     match caller.user(id).await {
         Err(ApiError::Undecodable(reason)) => Ok(Fetched::Failed(marks.to_vec(), reason)),
         answer => Ok(Fetched::User(id.clone(), answer?.map(Box::new))),

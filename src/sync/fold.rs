@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::{Engine, Step};
 use crate::clock::Timestamp;
-use crate::db::{DbError, PendingEvent, inbox, progress, working_set};
+use crate::db::{DbError, PendingEvent, inbox, lease, working_set};
 use crate::mirror::{self, FoldContext, Touched};
 use crate::model::{DirectoryId, EventId, EventStatus, Hint};
 use crate::webhook::event;
@@ -30,23 +30,31 @@ impl Engine {
     /// # Errors
     /// [`DbError`] if the database fails; the events stay pending.
     pub async fn fold_step(&self) -> Result<Step, DbError> {
-        let events = self.db.pending_events(self.clock.now(), BATCH_EVENTS, BATCH_BYTES).await?;
+        let events = self.db.pending_events(&self.lease, self.clock.now(), BATCH_EVENTS, BATCH_BYTES).await?;
         if events.is_empty() {
             return Ok(Step::Idle);
         }
         let mut directories: BTreeMap<DirectoryId, Vec<Decoded>> = BTreeMap::new();
+        let (mut failure, mut step) = (None, Step::Idle);
         for event in events {
             match event::parse_hint(&event.event_id, &event.event_type, &event.body, event.received_at) {
                 Ok(hint) => directories.entry(hint.directory_id.clone()).or_default().push(Decoded { event, hint }),
-                Err(error) => self.bury(&event.event_id, &error.to_string()).await?,
+                Err(error) => {
+                    self.bury(&event.event_id, &error.to_string()).await?;
+                    step = Step::Ran;
+                }
             }
         }
-        let mut failure = None;
         for (directory, decoded) in directories {
-            // One directory that cannot be folded, such as one that another worker took, stops no other.
-            failure = self.fold_directory(&directory, decoded).await.err().or(failure);
+            // One directory that cannot be folded stops no other.
+            match self.fold_directory(&directory, decoded).await {
+                Ok(()) => step = Step::Ran,
+                // Another worker got there first: it folds the events.
+                Err(DbError::LeaseLost(_)) => {}
+                Err(error) => failure = Some(error),
+            }
         }
-        failure.map_or(Ok(Step::Ran), Err)
+        failure.map_or(Ok(step), Err)
     }
 
     /// Folds one directory's events together; if the data of one is refused, singly, so that it holds up no other.
@@ -72,7 +80,7 @@ impl Engine {
         decoded.iter().for_each(|one| touched.add_hint(&one.hint));
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        let number = progress::lock(connection, directory, self.lease).await?;
+        let number = lease::lock(connection, directory, &self.lease).await?;
         let verifies = self.client.is_some();
         if !verifies {
             for (group, user) in working_set::announced_edges(connection, directory, &touched).await? {

@@ -2,6 +2,7 @@
 //!
 //! Each has a `step` that does one bounded piece of work; production loops over it, tests call it.
 
+mod alive;
 mod answers;
 mod fetch;
 mod fold;
@@ -16,7 +17,6 @@ mod worker;
 
 pub use worker::Worker;
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -31,12 +31,10 @@ pub struct Engine {
     pub client: Option<WorkosClient>,
     /// The time.
     pub clock: Clock,
-    /// This process's fencing token.
+    /// This process's fencing token and share.
     pub lease: Lease,
     /// How long after a scan the next one is due; `None` = only when it is asked for.
     pub reconcile_interval: Option<Duration>,
-    /// Set once a newer worker was found to have taken a directory over: from then on this process is not ready.
-    pub superseded: AtomicBool,
 }
 
 /// Why a step did not end. What it was about stays to be done.

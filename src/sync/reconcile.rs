@@ -2,9 +2,11 @@
 
 use super::{Engine, SyncError};
 use crate::clock::Timestamp;
-use crate::db::{DbError, Scan, ScanPhase, brake, progress, scan, working_set};
+use crate::db::{DbError, Scan, ScanPhase, brake, lease, scan, working_set};
 use crate::mirror::{self, Answer, Entity, Touched, TruthContext, WorkingSet};
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord};
+use crate::model::{
+    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord,
+};
 use crate::workos::{ApiError, ListFilter, Priority, WorkosClient};
 
 /// Pages of one list, at a hundred records each: more than any directory has.
@@ -32,10 +34,11 @@ impl Engine {
             for record in page.records {
                 let known = self.look_at(&record.id).await?.row.is_some();
                 if known || record.state == "linked" {
-                    let id = record.id.clone();
-                    let number = self.db.next_number(&id, self.lease).await?;
-                    // The number is younger than the answer: a mark that was set in between must stay.
-                    self.apply_directory(&id, Some(record), number - 1, client.in_server_time(page.sent_at)).await?;
+                    match self.take_listed(record, client.in_server_time(page.sent_at)).await {
+                        // The worker that has it keeps it fresh.
+                        Err(SyncError::Db(DbError::LeaseLost(_))) => {}
+                        taken => taken?,
+                    }
                 }
             }
             if page.after.is_none() || page.after == cursor {
@@ -43,6 +46,13 @@ impl Engine {
             }
             cursor = page.after;
         }
+    }
+
+    async fn take_listed(&self, record: DirectoryRecord, sent_at: Timestamp) -> Result<(), SyncError> {
+        let id = record.id.clone();
+        let number = self.db.next_number(&id, &self.lease).await?;
+        // The number is younger than the answer: a mark that was set in between must stay.
+        self.apply_directory(&id, Some(record), number - 1, sent_at).await
     }
 
     /// What is known of a directory at this moment, outside any lock.
@@ -53,7 +63,7 @@ impl Engine {
 
     /// Reads and writes the next page of a directory's scan.
     pub(super) async fn scan_page(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
-        let number = self.db.next_number(directory, self.lease).await?;
+        let number = self.db.next_number(directory, &self.lease).await?;
         let sent_at = self.clock.now();
         let anew = self.look_at(directory).await?.row.is_none_or(|row| row.sync_status == SyncStatus::Never);
         // A directory that has to be scanned anew begins at the beginning, whatever checkpoint there is.
@@ -137,7 +147,7 @@ impl Engine {
         }
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        progress::lock(connection, directory, self.lease).await?;
+        lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
         if set.directory.is_gone() {
             // It was deleted while we read: there is nothing left to scan.
@@ -179,7 +189,7 @@ impl Engine {
         let now = self.clock.now();
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        progress::lock(connection, directory, self.lease).await?;
+        lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &Touched::default()).await?;
         if restart || set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
             scan::save_scan(connection, directory, None).await?;

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::fetch::Fetched;
 use super::{Engine, Step, SyncError, answers, planning};
 use crate::clock::Timestamp;
-use crate::db::{DbConnection, DbError, brake, progress, working_set};
+use crate::db::{DbConnection, DbError, brake, lease, working_set};
 use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
 use crate::workos::{Priority, WorkosClient};
@@ -77,7 +77,7 @@ impl Engine {
     }
 
     async fn refresh_directory(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
-        let number = self.db.next_number(directory, self.lease).await?;
+        let number = self.db.next_number(directory, &self.lease).await?;
         let sent_at = self.clock.now();
         let answer = client.on_behalf_of(directory, Priority::Small).record().await?;
         self.apply_directory(directory, answer, number, client.in_server_time(sent_at)).await
@@ -94,7 +94,7 @@ impl Engine {
         let now = self.clock.now();
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        progress::lock(connection, directory, self.lease).await?;
+        lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &Touched::default()).await?;
         let announced = set.directory.is_gone() || set.directory.memory.hint.as_ref().is_some_and(|hint| hint.removes);
         let doubtful = answer.is_none() && !announced;
@@ -138,11 +138,11 @@ impl Engine {
     ) -> Result<(), SyncError> {
         let beliefs = self.db.beliefs(directory, &marks, self.clock.now()).await?;
         let wave = planning::next_wave(&marks, &beliefs, planning::path_costs(client.spacing()), WAVE);
-        let first = self.db.next_numbers(directory, self.lease, wave.len()).await?;
+        let first = self.db.next_numbers(directory, &self.lease, wave.len()).await?;
         let sent_at = self.clock.now();
-        let requests = wave.iter().map(async |one| {
-            self.fetch(client.on_behalf_of(directory, one.priority), one.step, &one.marks).await
-        });
+        let requests = wave
+            .iter()
+            .map(async |one| self.fetch(client.on_behalf_of(directory, one.priority), one.step, &one.marks).await);
         let (mut answers, mut failure) = (Vec::new(), None);
         for ((number, result), one) in (first..).zip(join_all(requests).await).zip(&wave) {
             let fetched = result.unwrap_or_else(|error| {
@@ -177,7 +177,7 @@ impl Engine {
         answers.iter().for_each(|one| answers::touch(&mut touched, &one.fetched));
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        progress::lock(connection, directory, self.lease).await?;
+        lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
         let mut unannounced = Vec::new();
         let stopped = directory_exists && self.stops_removals(connection, &set, answers).await?;
@@ -234,7 +234,7 @@ impl Engine {
         doubted.iter().for_each(|one| answers::touch(&mut touched, &one.fetched));
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        progress::lock(connection, directory, self.lease).await?;
+        lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
         for target in set.marks.keys().cloned().collect::<Vec<_>>() {
             answers::put_off(&mut set, &target, now + TimeDelta::seconds(DOUBT_SECONDS));

@@ -1,15 +1,15 @@
 //! The worker: runs fold, refresh and the poller until it is told to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::alive::{alive_loop, news_loop};
 use super::turns::{Backoff, Turns};
-use super::{Engine, Step};
+use super::{Engine, Step, SyncError};
 use crate::db::DbError;
 use crate::model::DirectoryId;
 
@@ -28,8 +28,11 @@ pub struct Worker {
     fold: JoinHandle<()>,
     refresh: JoinHandle<()>,
     schedule: JoinHandle<()>,
+    alive: JoinHandle<()>,
+    news: JoinHandle<()>,
     poll: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
+    engine: Arc<Engine>,
 }
 
 impl Worker {
@@ -42,23 +45,25 @@ impl Worker {
         let poll = poll_interval.filter(|_| engine.client.is_some()).map(|interval| {
             tokio::spawn(poll_loop(Arc::clone(&engine), Arc::clone(&committed), interval, stopped.clone()))
         });
+        let alive = tokio::spawn(alive_loop(Arc::clone(&engine), stopped.clone()));
+        let news = tokio::spawn(news_loop(Arc::clone(&engine), Arc::clone(&committed), stopped.clone()));
         let fold = tokio::spawn(fold_loop(Arc::clone(&engine), committed, Arc::clone(&folded), stopped.clone()));
         let refresh = tokio::spawn(refresh_loop(Arc::clone(&engine), Arc::clone(&folded), stopped.clone()));
-        let schedule = tokio::spawn(schedule_loop(engine, folded, stopped));
-        Self { fold, refresh, schedule, poll, stop }
+        let schedule = tokio::spawn(schedule_loop(Arc::clone(&engine), folded, stopped));
+        Self { fold, refresh, schedule, alive, news, poll, stop, engine }
     }
 
     /// Whether all loops run that were started.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        [Some(&self.fold), Some(&self.refresh), Some(&self.schedule), self.poll.as_ref()]
-            .into_iter()
-            .flatten()
-            .all(|task| !task.is_finished())
+        // The other two have nothing to do on SQLite.
+        let ended = self.engine.db.is_postgres() && (self.alive.is_finished() || self.news.is_finished());
+        let tasks = [Some(&self.fold), Some(&self.refresh), Some(&self.schedule), self.poll.as_ref()];
+        !ended && tasks.into_iter().flatten().all(|task| !task.is_finished())
     }
 
     /// Stops after the work in hand: fold ends its batch, requests under way are dropped with what they would have
-    /// written.
+    /// written. Other workers can take over at once.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.fold.await;
@@ -66,6 +71,11 @@ impl Worker {
         let _ = self.schedule.await;
         if let Some(poll) = self.poll {
             let _ = poll.await;
+        }
+        let _ = self.alive.await;
+        let _ = self.news.await;
+        if let Err(error) = self.engine.db.give_back(&self.engine.lease).await {
+            tracing::warn!(%error, "the leases cannot be given back; they run out by themselves");
         }
     }
 }
@@ -82,9 +92,6 @@ async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Noti
             Ok(Step::Idle) => REST,
             Err(error) => {
                 tracing::error!(%error, "events cannot be folded; they stay in the inbox");
-                if matches!(error, DbError::LeaseLost(_)) {
-                    engine.superseded.store(true, Ordering::Relaxed);
-                }
                 backoff.next(LONGEST_BACKOFF[0])
             }
         };
@@ -100,7 +107,7 @@ async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Noti
 async fn schedule_loop(engine: Arc<Engine>, requested: Arc<Notify>, mut stop: watch::Receiver<bool>) {
     let rest = engine.reconcile_interval.map_or(LONGEST_SCHEDULE_REST, |interval| interval / 20);
     while !*stop.borrow() {
-        match engine.schedule_step().await {
+        match if engine.lease.is_first() { engine.schedule_step().await } else { Ok(Step::Idle) } {
             Ok(Step::Ran) => requested.notify_one(),
             Ok(Step::Idle) => {}
             Err(error) => tracing::warn!(%error, "the schedule cannot be looked at; tried again"),
@@ -118,7 +125,7 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
     let discovery = tokio::spawn(discover(Arc::clone(&engine), Arc::clone(&folded)));
     while !*stop.borrow() {
         if engine.client.is_some() {
-            match engine.db.directories_to_refresh(engine.clock.now()).await {
+            match engine.db.directories_to_refresh(engine.clock.now(), &engine.lease).await {
                 Ok(due) => {
                     for turn in turns.choose(due, Instant::now()) {
                         tasks.spawn(refresh_directory(Arc::clone(&engine), turn.directory, turn.failed_before));
@@ -146,12 +153,12 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
     tasks.shutdown().await;
 }
 
-/// Reads the Events API to its end, and again after each interval. A process that was replaced leaves it to the other.
+/// Reads the Events API to its end, and again after each interval. Of several workers the first does.
 async fn poll_loop(engine: Arc<Engine>, committed: Arc<Notify>, interval: Duration, mut stop: watch::Receiver<bool>) {
     let mut backoff = Backoff::new();
     while !*stop.borrow() {
-        let rest = if engine.superseded.load(Ordering::Relaxed) {
-            interval
+        let rest = if !engine.lease.is_first() {
+            REST
         } else {
             let polled = tokio::select! {
                 polled = engine.poll() => polled,
@@ -190,7 +197,7 @@ async fn refresh_directory(
 ) -> (DirectoryId, bool) {
     let started = Instant::now();
     for _ in 0..STEPS_IN_A_TURN {
-        if started.elapsed() > TURN {
+        if started.elapsed() > TURN || !engine.lease.has(&directory) {
             break;
         }
         match engine.refresh_step(&directory).await {
@@ -199,6 +206,10 @@ async fn refresh_directory(
                 if std::mem::take(&mut failed_before) {
                     note(&engine, &directory, None).await;
                 }
+            }
+            Err(SyncError::Db(DbError::LeaseLost(_))) => {
+                tracing::info!(directory_id = %directory, "another worker has the directory");
+                break;
             }
             Err(error) => {
                 tracing::warn!(directory_id = %directory, %error, "the directory cannot be refreshed; tried again");
@@ -222,9 +233,13 @@ fn longest_backoff(engine: &Engine) -> Duration {
     LONGEST_BACKOFF[usize::from(!lately)]
 }
 
-/// Start-up never waits for the API: it is asked until it answers.
+/// Start-up never waits for the API: it is asked until it answers. Of several workers the first does, and another once
+/// that is the first.
 async fn discover(engine: Arc<Engine>, found: Arc<Notify>) {
     let mut backoff = Backoff::new();
+    while !engine.lease.is_first() {
+        tokio::time::sleep(REST).await;
+    }
     while let Err(error) = engine.discover_directories().await {
         tracing::warn!(%error, "the directories cannot be listed; tried again");
         tokio::time::sleep(backoff.next(longest_backoff(&engine))).await;

@@ -172,9 +172,10 @@ impl WorkosClient {
         self.gate.spacing()
     }
 
-    /// Says among how many processes the key's budget is shared from now on.
-    pub fn share_among(&self, processes: u32) {
-        self.gate.share_among(processes);
+    /// Says among how many processes the key's budget is shared from now on. Where there are more than before, nothing is
+    /// sent for `settling`, in which the others learn of it.
+    pub fn share_among(&self, processes: u32, settling: Duration) {
+        self.gate.share_among(processes, settling);
     }
 
     /// The API, asked on behalf of a directory: its requests take turns with those of others.
@@ -256,7 +257,11 @@ impl WorkosClient {
         match reply.status {
             429 => {
                 let whole_key = permit.refused(reply.retry_after);
-                tracing::warn!(seconds = reply.retry_after.as_secs(), whole_key, "the API's rate limit is met; requests pause");
+                tracing::warn!(
+                    seconds = reply.retry_after.as_secs(),
+                    whole_key,
+                    "the API's rate limit is met; requests pause"
+                );
                 Err(ApiError::RateLimited)
             }
             200 => {

@@ -74,8 +74,8 @@ impl Gate {
     }
 
     /// See [`Limits::share_among`].
-    pub(super) fn share_among(&self, processes: u32) {
-        self.lock().limits.share_among(processes, Instant::now());
+    pub(super) fn share_among(&self, processes: u32, settling: Duration) {
+        self.lock().limits.share_among(processes, settling, Instant::now());
         self.changed.notify_one();
     }
 

@@ -97,7 +97,11 @@ impl Bucket {
     fn ready_at(&self, priority: Priority, now: Instant) -> Instant {
         let missing = self.needed(priority) - self.tokens;
         // Rounding must not make a caller wait for an instant at which a hair is missing.
-        if missing <= 1e-9 { now } else { now + Duration::from_secs_f64(missing / self.rate) + Duration::from_micros(1) }
+        if missing <= 1e-9 {
+            now
+        } else {
+            now + Duration::from_secs_f64(missing / self.rate) + Duration::from_micros(1)
+        }
     }
 }
 
@@ -166,11 +170,14 @@ impl Limits {
         }
     }
 
-    /// Says among how many processes the key's budget is shared from now on. Where that changes, nothing is sent to
-    /// `/directory_users` for the length of a window, in which another process may have used a directory's limit.
-    pub fn share_among(&mut self, processes: u32, now: Instant) {
+    /// Says among how many processes the key's budget is shared from now on. Where there are more than before, nothing is
+    /// sent for `settling`, in which the others learn of it.
+    pub fn share_among(&mut self, processes: u32, settling: Duration, now: Instant) {
         if processes == self.share {
             return;
+        }
+        if processes > self.share && self.key.is_some() {
+            self.key_paused_until = self.key_paused_until.max(Some(now + settling));
         }
         self.share = processes;
         let full = std::mem::replace(&mut self.key, key_bucket(self.requests_per_minute, processes));
@@ -179,7 +186,6 @@ impl Limits {
             key.filled_at = before.filled_at;
         }
         self.accounts.clear();
-        self.key_paused_until = self.key_paused_until.max(Some(now + USERS_WINDOW));
     }
 
     /// Adds a request to those that wait.
@@ -231,6 +237,15 @@ impl Limits {
     fn ready_at(&mut self, request: &Request, now: Instant) -> Option<Instant> {
         let key = self.key.as_ref().map_or(now, |key| key.ready_at(request.priority, now));
         let mut at = key.max(self.key_paused_until.unwrap_or(now));
+        if let Some(directory) = request.directory.as_ref().filter(|_| self.share > 1 && self.users_per_second > 0)
+            && !self.accounts.contains_key(directory)
+        {
+            // Another process may have used the directory's limit until a moment ago.
+            let mut account = Account::default();
+            let filled = std::iter::repeat_n(now + USERS_WINDOW, self.users_per_second as usize);
+            account.window.counted_until.extend(filled);
+            self.accounts.insert(directory.clone(), account);
+        }
         if let Some(account) = request.directory.as_ref().and_then(|id| self.accounts.get_mut(id)) {
             at = at.max(account.paused_until.unwrap_or(now));
             if request.on_users_path && self.users_per_second > 0 {

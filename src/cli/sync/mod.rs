@@ -4,7 +4,6 @@ mod drift;
 mod progress;
 
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
@@ -40,9 +39,6 @@ pub(super) struct SyncArguments {
     /// Let removals go on that the brake stopped, and those of the next 24 hours
     #[arg(long, conflicts_with = "dry_run")]
     confirm_removals: bool,
-    /// Do the work in this process, though a server may run on this PostgreSQL database: it takes the work over from that one
-    #[arg(long, conflicts_with = "dry_run")]
-    alone: bool,
 }
 
 pub(super) async fn run(arguments: SyncArguments) -> Result<ExitCode, CommandError> {
@@ -68,8 +64,8 @@ pub(super) async fn run(arguments: SyncArguments) -> Result<ExitCode, CommandErr
         }
         db.request_scan(Some(directory), now).await?;
     }
-    // On SQLite a lock says whether a server does the work; on PostgreSQL nothing does.
-    let works = if db.is_postgres() { arguments.alone } else { db.try_claim_worker()? };
+    // A live worker does what was asked for; without one we do.
+    let works = db.live_workers().await? == 0 && db.try_claim_worker()?;
     if works {
         work(&db, &api, &directories).await?;
     } else {
@@ -107,14 +103,13 @@ fn client(api: &ApiConfig) -> Result<WorkosClient, CommandError> {
 async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(), CommandError> {
     let clock = Clock::system();
     let lease = db.new_lease(clock.now()).await?;
-    let engine = Engine {
-        db: db.clone(),
-        client: Some(client(api)?),
-        clock,
-        lease,
-        reconcile_interval: None,
-        superseded: AtomicBool::new(false),
-    };
+    let engine = Engine { db: db.clone(), client: Some(client(api)?), clock, lease, reconcile_interval: None };
+    let done = work_off(&engine, directories).await;
+    db.give_back(&engine.lease).await?;
+    done
+}
+
+async fn work_off(engine: &Engine, directories: &[DirectoryId]) -> Result<(), CommandError> {
     while engine.fold_step().await? == Step::Ran {}
     for directory in directories {
         let mut progress = Progress::new(directory);
@@ -130,7 +125,7 @@ async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(
                 }
                 Err(error) => return Err(error.into()),
             }
-            progress.show(db.scan(directory).await?.as_ref());
+            progress.show(engine.db.scan(directory).await?.as_ref());
         }
     }
     Ok(())

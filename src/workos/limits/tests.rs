@@ -101,10 +101,14 @@ fn who_is_withdrawn_is_not_sent() {
 #[test]
 fn a_budget_that_is_shared_anew_waits_for_what_others_sent() {
     let (mut limits, now) = (Limits::new(6000, 4), Instant::now());
-    limits.share_among(3, now);
-    limits.enqueue(users_of("a", Priority::Small));
-    assert_eq!(limits.next(now), Next::Wait(now + Duration::from_secs(1)));
-    assert_eq!(send_all(&mut limits, now + Duration::from_secs(1)).len(), 1);
+    let settled = now + Duration::from_secs(5);
+    limits.share_among(3, Duration::from_secs(5), now);
+    limits.enqueue(groups_of("a", Priority::Small));
+    assert_eq!(limits.next(now), Next::Wait(settled), "the others do not know yet");
+    assert_eq!(send_all(&mut limits, settled).len(), 1);
+    limits.enqueue(users_of("b", Priority::Small));
+    assert_eq!(limits.next(settled), Next::Wait(settled + Duration::from_secs(1)), "who had b may just have asked");
+    assert_eq!(send_all(&mut limits, settled + Duration::from_secs(1)).len(), 1);
 }
 
 proptest! {
@@ -118,7 +122,7 @@ proptest! {
     ) {
         let start = Instant::now();
         let mut limits = Limits::new(per_minute, per_second);
-        limits.share_among(share, start);
+        limits.share_among(share, Duration::ZERO, start);
         let (mut now, mut under_way) = (start + Duration::from_secs(2), Vec::<(Instant, Request)>::new());
         let (mut of_key, mut of_users) = (Vec::new(), Vec::new());
         let mut requests = HashMap::new();

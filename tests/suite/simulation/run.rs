@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -420,7 +419,9 @@ impl Simulation {
             }
         }
         let now = self.shared.network(|network| network.our_now());
-        for (directory, _) in self.shared.db.directories_to_refresh(now).await.map_err(|error| error.to_string())? {
+        for (directory, _) in
+            self.shared.db.directories_to_refresh(now, &self.engine.lease).await.map_err(|error| error.to_string())?
+        {
             steps = 0;
             while let Ok(Step::Ran) = self.engine.refresh_step(&directory).await {
                 steps += 1;
@@ -446,15 +447,10 @@ async fn start_engine(shared: &Arc<Shared>, api: &ApiConfig) -> Arc<Engine> {
     let theirs = Arc::downgrade(shared);
     let clock = Clock::from_fn(move || theirs.upgrade().unwrap().network(|network| network.our_now()));
     let client = WorkosClient::with_transport(api, clock.clone(), Wire(Arc::clone(shared))).unwrap();
+    // As if the predecessor's leases had run out.
+    shared.db.end_all_leases().await.unwrap();
     let lease = shared.db.new_lease(clock.now()).await.unwrap();
-    let engine = Arc::new(Engine {
-        db: shared.db.clone(),
-        client,
-        clock,
-        lease,
-        reconcile_interval: None,
-        superseded: AtomicBool::new(false),
-    });
+    let engine = Arc::new(Engine { db: shared.db.clone(), client, clock, lease, reconcile_interval: None });
     *shared.engine.lock().unwrap() = Arc::downgrade(&engine);
     let _started_at = engine.poll_step().await;
     engine
