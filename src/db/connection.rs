@@ -78,7 +78,8 @@ impl Db {
         };
         let writers = if matches!(pools, Pools::Postgres(_)) { POSTGRES_CONNECTIONS / 2 } else { 1 };
         let lease_length = match config {
-            DatabaseConfig::Postgres(postgres) => postgres.lease_ttl,
+            // Shorter than what was promised, since the others notice the end of it a little later.
+            DatabaseConfig::Postgres(postgres) => postgres.lease_ttl * 2 / 3,
             DatabaseConfig::Sqlite(_) => Duration::ZERO,
         };
         Ok(Self { pools, lease_length, background: Arc::new(Semaphore::new(writers)), worker_lock: Arc::default() })
@@ -108,7 +109,8 @@ impl Db {
         Ok(true)
     }
 
-    /// How long a lease runs without being prolonged: `LEASE_TTL`, or zero on SQLite, where a lock on a file does.
+    /// How long a lease runs without being prolonged: two thirds of `LEASE_TTL`, within which others take over; zero on
+    /// SQLite, where a lock on a file keeps others out.
     #[must_use]
     pub fn lease_length(&self) -> Duration {
         self.lease_length

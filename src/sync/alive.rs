@@ -10,7 +10,7 @@ use super::turns::Backoff;
 use crate::db::{DbError, InboxNews, Share};
 
 /// How often in the length of a lease a worker says that it is alive.
-const SIGNS_OF_LIFE: u32 = 3;
+const SIGNS_OF_LIFE: u32 = 4;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 impl Engine {

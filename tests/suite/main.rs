@@ -10,6 +10,7 @@ mod poller;
 mod process;
 mod reconcile;
 mod replay;
+mod replicas;
 mod schema;
 mod simulation;
 mod support;
