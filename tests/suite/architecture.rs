@@ -13,7 +13,7 @@ const ROWS: [&[&str]; 6] = [
     &["webhook", "inbox", "workos", "mirror", "db"],
     &["model", "config", "clock", "telemetry"],
 ];
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "src/mirror/",
     "src/model/",
     "src/sync/plan/",
@@ -21,6 +21,7 @@ const PURE: [&str; 7] = [
     "src/webhook/signature.rs",
     "src/webhook/event.rs",
     "src/workos/limits.rs",
+    "src/sync/turns.rs",
 ];
 const EFFECTS: [&str; 3] = ["diesel", "actix_web", "reqwest"];
 
