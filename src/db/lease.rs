@@ -155,7 +155,11 @@ impl Db {
             let token = newest.unwrap_or(0) + 1;
             let taken = with_connection!(transaction.connection(), c => {
                 diesel::insert_into(worker_epochs::table)
-                    .values((worker_epochs::epoch.eq(token), worker_epochs::started_at.eq(StoredInstant(now))))
+                    .values((
+                        worker_epochs::epoch.eq(token),
+                        worker_epochs::started_at.eq(StoredInstant(now)),
+                        worker_epochs::alive_until.eq(FromNow(0)),
+                    ))
                     .on_conflict_do_nothing()
                     .execute(c)
                     .await
