@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::db::{Db, DbError};
 use crate::http::{self, HealthState};
 use crate::inbox::Inbox;
-use crate::sync::{Engine, Worker};
+use crate::sync::{Engine, Retention, Worker};
 use crate::workos::{ApiError, WorkosClient};
 
 /// Two suffice: a request only waits for its commit.
@@ -78,6 +78,7 @@ impl Service {
             clock: clock.clone(),
             lease,
             reconcile_interval: config.reconcile_interval,
+            retention: Retention::new(config.inbox_retention),
         });
         if config.role.works() {
             engine.alive_step().await?;

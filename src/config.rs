@@ -140,6 +140,8 @@ pub struct Config {
     pub webhook: WebhookConfig,
     /// `RECONCILE_INTERVAL`; `None` if it is 0.
     pub reconcile_interval: Option<Duration>,
+    /// `INBOX_RETENTION`: how long finished events are kept; `None` = for ever.
+    pub inbox_retention: Option<Duration>,
     /// What the process does; `serve --role`.
     pub role: Role,
     /// `BIND_ADDR`.
@@ -165,6 +167,7 @@ pub const VARIABLES: [&str; 16] = [
     "WEBHOOK_TOLERANCE",
     "WEBHOOK_MAX_BODY_BYTES",
     "RECONCILE_INTERVAL",
+    "INBOX_RETENTION",
     "HEALTH_TOKEN",
     "LOG_FORMAT",
     "RUST_LOG",
@@ -211,6 +214,7 @@ impl Config {
             api: read_api(&mut reader),
             webhook: read_webhook(&mut reader),
             reconcile_interval: read_interval(&mut reader, "RECONCILE_INTERVAL", Duration::from_secs(6 * 3600)),
+            inbox_retention: read_retention(&mut reader),
             role: Role::All,
             bind: reader.parse(
                 "BIND_ADDR",
@@ -247,6 +251,16 @@ pub fn read_api_config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<ApiCon
     let mut reader = Reader { lookup, problems: Vec::new() };
     let api = read_api(&mut reader);
     if reader.problems.is_empty() { Ok(api) } else { Err(ConfigProblems(reader.problems)) }
+}
+
+/// Reads only how long finished events are kept; `None` = for ever.
+///
+/// # Errors
+/// As [`Config::read`].
+pub fn read_inbox_retention(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Duration>, ConfigProblems> {
+    let mut reader = Reader { lookup, problems: Vec::new() };
+    let retention = read_retention(&mut reader);
+    if reader.problems.is_empty() { Ok(retention) } else { Err(ConfigProblems(reader.problems)) }
 }
 
 fn read_api(reader: &mut Reader<'_>) -> ApiConfig {
@@ -314,6 +328,16 @@ fn read_interval(reader: &mut Reader<'_>, name: &str, default: Duration) -> Opti
     let longest = Duration::from_secs(366 * 86_400);
     let interval = reader.parse(name, default, wanted, |text| parse_duration(text).filter(|one| *one <= longest));
     (interval > Duration::ZERO).then_some(interval)
+}
+
+/// `INBOX_RETENTION`. WorkOS sends an event again for up to 3 days: an inbox that forgets sooner would take it for new.
+fn read_retention(reader: &mut Reader<'_>) -> Option<Duration> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let wanted = "at least 3d (WorkOS sends events again for as long), such as 30d, or 0 for ever";
+    let kept = reader.parse("INBOX_RETENTION", 30 * DAY, wanted, |text| {
+        parse_duration(text).filter(|kept| kept.is_zero() || (3 * DAY..=36_525 * DAY).contains(kept))
+    });
+    (!kept.is_zero()).then_some(kept)
 }
 
 /// Whole seconds, or a number with a unit (`90s`, `6h`).
@@ -426,6 +450,20 @@ mod tests {
         assert_eq!(interval("0").events_poll_interval, None);
         assert_eq!(interval("0s").events_poll_interval, None);
         assert_eq!(interval("100ms").events_poll_interval, Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn the_inbox_keeps_events_for_as_long_as_workos_repeats_them_or_for_ever() {
+        let day = Duration::from_secs(86_400);
+        let kept = |text| read(&[("WORKOS_WEBHOOK_SECRET", "s"), ("INBOX_RETENTION", text)]);
+        for (text, expected) in
+            [("", Some(30 * day)), ("0", None), ("3d", Some(3 * day)), ("1y", Some(365 * day + day / 4))]
+        {
+            assert_eq!(kept(text).unwrap().inbox_retention, expected, "{text}");
+        }
+        for text in ["1d", "71h", "soon", "1000y"] {
+            assert!(kept(text).unwrap_err().0[0].starts_with("INBOX_RETENTION"), "{text}");
+        }
     }
 
     #[test]

@@ -4,14 +4,17 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chrono::SecondsFormat;
+use chrono::{SecondsFormat, TimeDelta};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{CommandError, open_database};
+use crate::clock::{Clock, Timestamp};
+use crate::config;
 use crate::db::{Db, Direction, EventFilter, InboxEntry};
 use crate::model::{EventId, EventStatus};
 
@@ -53,6 +56,26 @@ pub(super) enum EventsCommand {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Delete finished events, in small batches, also beside a running server
+    Prune {
+        /// applied, skipped, ignored, or dead; without it all but the dead ones
+        #[arg(long, value_parser = parse_finished)]
+        status: Option<EventStatus>,
+        /// Those that were finished longer ago than this, such as 30d or 12h [default: INBOX_RETENTION]
+        #[arg(long, value_parser = humantime::parse_duration)]
+        older_than: Option<Duration>,
+        /// Say how many there are, and delete none
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+fn parse_finished(text: &str) -> Result<EventStatus, &'static str> {
+    match EventStatus::from_stored(text) {
+        Some(EventStatus::Pending) => Err("a pending event is not folded yet, and is never pruned"),
+        Some(status) => Ok(status),
+        None => Err("that is no status: applied, skipped, ignored, dead"),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +109,7 @@ pub(super) async fn run(command: EventsCommand) -> Result<ExitCode, CommandError
         EventsCommand::Show { event_id, body } => show(&db, event_id, body).await,
         EventsCommand::Retry { event_ids, dead } => retry(&db, &event_ids, dead).await,
         EventsCommand::Export { filter, out } => export(&db, filter.read()?, out).await,
+        EventsCommand::Prune { status, older_than, dry_run } => prune(&db, status, older_than, dry_run).await,
     }
 }
 
@@ -162,6 +186,39 @@ async fn export(db: &Db, filter: EventFilter, out: Option<PathBuf>) -> Result<Ex
     }
     to.flush()?;
     eprintln!("{exported} event(s) exported");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn prune(
+    db: &Db,
+    status: Option<EventStatus>,
+    older_than: Option<Duration>,
+    dry_run: bool,
+) -> Result<ExitCode, CommandError> {
+    let configured = config::read_inbox_retention(&|name| std::env::var(name).ok())?;
+    let older_than = older_than.or(configured).ok_or_else(|| {
+        CommandError::Usage("INBOX_RETENTION is 0, which keeps events for ever: say --older-than".to_owned())
+    })?;
+    let now = Clock::system().now();
+    let before = TimeDelta::from_std(older_than).ok().and_then(|older_than| now.checked_sub_signed(older_than));
+    let before = before.unwrap_or(Timestamp::UNIX_EPOCH);
+    let filter = EventFilter { status, ..EventFilter::default() };
+    if dry_run {
+        say!("{} event(s) would be pruned", db.count_prunable_events(&filter, before).await?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut pruned = 0;
+    loop {
+        let began = Instant::now();
+        let batch = db.prune_events(&filter, before).await?;
+        if batch == 0 {
+            break;
+        }
+        pruned += batch;
+        // A server beside us wants to write too.
+        tokio::time::sleep(began.elapsed()).await;
+    }
+    say!("{pruned} event(s) pruned");
     Ok(ExitCode::SUCCESS)
 }
 

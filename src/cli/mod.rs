@@ -10,6 +10,7 @@ mod demo;
 mod directories;
 mod doctor;
 mod events;
+mod marks;
 mod migrate;
 mod replay;
 mod serve;
@@ -40,9 +41,12 @@ enum Command {
     Demo(demo::DemoArguments),
     // Its documentation is that of its arguments.
     Replay(replay::ReplayArguments),
-    /// Look at the inbox: list, show, retry or export events
+    /// Look at the inbox: list, show, retry, export or prune events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Look at what has to be fetched: list marks, or make those due that were put off
+    #[command(subcommand)]
+    Marks(marks::MarksCommand),
     /// List the directories, or choose which are followed
     #[command(subcommand)]
     Directories(directories::DirectoriesCommand),
@@ -128,6 +132,7 @@ pub fn run() -> ExitCode {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Events(command) => exit_code(events::run(command).await),
+            Command::Marks(command) => exit_code(marks::run(command).await),
             Command::Directories(command) => exit_code(directories::run(command).await),
             Command::Sync(arguments) => exit_code(sync::run(arguments).await),
             Command::Why(arguments) => exit_code(why::run(arguments).await),

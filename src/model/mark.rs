@@ -22,6 +22,57 @@ pub enum MarkTarget {
     GroupMembers(DirectoryGroupId),
 }
 
+/// The kinds of [`MarkTarget`], by the words that stand in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkKind {
+    /// [`MarkTarget::Directory`].
+    Directory,
+    /// [`MarkTarget::User`].
+    User,
+    /// [`MarkTarget::Group`].
+    Group,
+    /// [`MarkTarget::Edge`].
+    Edge,
+    /// [`MarkTarget::UserGroups`].
+    UserGroups,
+    /// [`MarkTarget::GroupMembers`].
+    GroupMembers,
+}
+
+impl MarkKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Directory, Self::User, Self::Group, Self::Edge, Self::UserGroups, Self::GroupMembers];
+
+    /// The word that stands in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::User => "user",
+            Self::Group => "group",
+            Self::Edge => "edge",
+            Self::UserGroups => "user_groups",
+            Self::GroupMembers => "group_members",
+        }
+    }
+}
+
+impl MarkTarget {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> MarkKind {
+        match self {
+            Self::Directory => MarkKind::Directory,
+            Self::User(_) => MarkKind::User,
+            Self::Group(_) => MarkKind::Group,
+            Self::Edge(..) => MarkKind::Edge,
+            Self::UserGroups(_) => MarkKind::UserGroups,
+            Self::GroupMembers(_) => MarkKind::GroupMembers,
+        }
+    }
+}
+
 impl fmt::Display for MarkTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -9,7 +9,7 @@ mod state;
 
 pub use hint::{Change, Hint, HintKey};
 pub use ids::{DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, IdError, MAX_ID_BYTES};
-pub use mark::{Mark, MarkTarget};
+pub use mark::{Mark, MarkKind, MarkTarget};
 pub use record::{
     DirectoryRecord, GroupRecord, RecordError, UserRecord, parse_timestamp, without_nul, without_nul_in_json,
 };

@@ -16,8 +16,6 @@ const BATCH_EVENTS: i64 = 128;
 const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 /// An event that cannot be stored is dead after this many attempts.
 const MAX_ATTEMPTS: i32 = 5;
-/// Hints older than this are older than anything that is remembered (rule 6).
-const RETENTION_DAYS: i64 = 30;
 
 struct Decoded {
     event: PendingEvent,
@@ -89,7 +87,7 @@ impl Engine {
         }
         let mut set = working_set::load(connection, directory, &touched).await?;
         // Without an API nothing else will ever say what an old hint says.
-        let oldest = if verifies { now - TimeDelta::days(RETENTION_DAYS) } else { Timestamp::MIN_UTC };
+        let oldest = if verifies { self.retention.oldest_hint(now) } else { Timestamp::MIN_UTC };
         let context = FoldContext { number, now, oldest, verifies };
         let mut ends: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
         for one in decoded {

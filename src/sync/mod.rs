@@ -11,10 +11,12 @@ mod planning;
 mod poll;
 mod reconcile;
 mod refresh;
+mod retention;
 mod schedule;
 mod turns;
 mod worker;
 
+pub use retention::Retention;
 pub use worker::Worker;
 
 use std::time::Duration;
@@ -35,6 +37,8 @@ pub struct Engine {
     pub lease: Lease,
     /// How long after a scan the next one is due; `None` = only when it is asked for.
     pub reconcile_interval: Option<Duration>,
+    /// How long finished events and old memories are kept.
+    pub retention: Retention,
 }
 
 /// Why a step did not end. What it was about stays to be done.

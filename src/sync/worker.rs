@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::alive::{alive_loop, news_loop};
 use super::turns::{Backoff, Turns};
-use super::{Engine, Step, SyncError};
+use super::{Engine, Step, SyncError, retention};
 use crate::db::DbError;
 use crate::model::DirectoryId;
 
@@ -49,7 +49,11 @@ impl Worker {
         let news = tokio::spawn(news_loop(Arc::clone(&engine), Arc::clone(&committed), stopped.clone()));
         let fold = tokio::spawn(fold_loop(Arc::clone(&engine), committed, Arc::clone(&folded), stopped.clone()));
         let refresh = tokio::spawn(refresh_loop(Arc::clone(&engine), Arc::clone(&folded), stopped.clone()));
-        let schedule = tokio::spawn(schedule_loop(Arc::clone(&engine), folded, stopped));
+        let retention = retention::run(Arc::clone(&engine), stopped.clone());
+        let schedule = schedule_loop(Arc::clone(&engine), folded, stopped);
+        let schedule = tokio::spawn(async {
+            let ((), ()) = tokio::join!(schedule, retention);
+        });
         Self { fold, refresh, schedule, alive, news, poll, stop, engine }
     }
 

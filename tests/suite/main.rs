@@ -11,6 +11,7 @@ mod process;
 mod reconcile;
 mod replay;
 mod replicas;
+mod retention;
 mod schema;
 mod simulation;
 mod support;

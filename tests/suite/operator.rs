@@ -13,13 +13,13 @@ on_both_engines!(
     migrate_tells_first_and_then_does
 );
 
-fn run(database: &str, arguments: &[&str]) -> Output {
+pub fn run(database: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_directory-mirror"));
     command.args(arguments).env_clear().current_dir(std::env::temp_dir()).env("DATABASE_URL", database);
     command.output().unwrap()
 }
 
-fn database(scene: &Scene) -> &str {
+pub fn database(scene: &Scene) -> &str {
     scene.variables.iter().find(|(name, _)| *name == "DATABASE_URL").map(|(_, url)| url.as_str()).unwrap()
 }
 

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{self, ApiConfig};
 use crate::db::{Db, DirectoryHealth};
 use crate::model::{DirectoryId, SyncStatus};
-use crate::sync::{Engine, Step, SyncError};
+use crate::sync::{Engine, Retention, Step, SyncError};
 use crate::workos::WorkosClient;
 
 /// Exit status of a dry run that found something.
@@ -103,7 +103,9 @@ fn client(api: &ApiConfig) -> Result<WorkosClient, CommandError> {
 async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(), CommandError> {
     let clock = Clock::system();
     let lease = db.new_lease(clock.now()).await?;
-    let engine = Engine { db: db.clone(), client: Some(client(api)?), clock, lease, reconcile_interval: None };
+    let retention = Retention::new(config::read_inbox_retention(&|name| std::env::var(name).ok())?);
+    let engine =
+        Engine { db: db.clone(), client: Some(client(api)?), clock, lease, reconcile_interval: None, retention };
     let done = work_off(&engine, directories).await;
     db.give_back(&engine.lease).await?;
     done

@@ -1,0 +1,2 @@
+DROP INDEX inbox_events_finished;
+CREATE INDEX inbox_events_finished ON inbox_events (processed_at) WHERE status <> 'pending';
