@@ -153,7 +153,7 @@ pub struct Config {
 }
 
 /// Every variable the service reads, for `.env.example` and its test.
-pub const VARIABLES: [&str; 16] = [
+pub const VARIABLES: [&str; 17] = [
     "DATABASE_URL",
     "DATABASE_SCHEMA",
     "LEASE_TTL",
@@ -480,10 +480,11 @@ mod tests {
             ("WEBHOOK_TOLERANCE", "soon"),
             ("WEBHOOK_MAX_BODY_BYTES", "0"),
             ("RECONCILE_INTERVAL", "often"),
+            ("INBOX_RETENTION", "soon"),
             ("LOG_FORMAT", "xml"),
         ])
         .unwrap_err();
-        assert_eq!(problems.0.len(), 13, "{problems}");
+        assert_eq!(problems.0.len(), 14, "{problems}");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
         for name in VARIABLES.iter().filter(|name| !matches!(**name, "HEALTH_TOKEN" | "RUST_LOG")) {
             if *name != "WORKOS_DIRECTORY_USERS_PER_SECOND" {
