@@ -23,6 +23,8 @@ const DRIFTED: u8 = 3;
 const LOOK: Duration = Duration::from_millis(250);
 /// After so long without a server that takes the request up, we say so.
 const SERVER_PATIENCE: Duration = Duration::from_secs(10);
+/// So long we wait for what a scan did not list to be decided; where changes keep coming, that never ends.
+const MARKS_PATIENCE: Duration = Duration::from_secs(30);
 const FAILURES_IN_A_ROW: u32 = 8;
 
 #[derive(Debug, Args)]
@@ -137,14 +139,22 @@ async fn work_off(engine: &Engine, directories: &[DirectoryId]) -> Result<(), Co
 async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), CommandError> {
     for directory in directories {
         let mut progress = Progress::new(directory);
-        let (mut waited, mut told) = (Duration::ZERO, None);
+        let (mut waited, mut waited_for_marks, mut told) = (Duration::ZERO, Duration::ZERO, None);
         while let Some(health) = db.directory_health().await?.into_iter().find(|one| is(one, directory)) {
             let scan = db.scan(directory).await?;
             progress.show(scan.as_ref());
-            let over = health.scan_requested_at.is_none() && scan.is_none();
-            if over && health.directory.sync_status == SyncStatus::Synced || health.directory.deleted_at.is_some() {
+            let over = health.scan_requested_at.is_none()
+                && scan.is_none()
+                && health.directory.sync_status == SyncStatus::Synced;
+            // What was not listed is asked for singly, unless the brake holds it.
+            let decided = over
+                && (health.braked_at.is_some()
+                    || waited_for_marks >= MARKS_PATIENCE
+                    || db.directory_size(directory).await?.marks == 0);
+            if decided || health.directory.deleted_at.is_some() {
                 break;
             }
+            waited_for_marks += if over { LOOK } else { Duration::ZERO };
             if health.last_error != told {
                 told.clone_from(&health.last_error);
                 told.iter().for_each(|error| progress.note(error));
