@@ -93,6 +93,7 @@ impl Engine {
         let context = FoldContext { number, now, oldest, verifies };
         let mut ends: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
         for one in decoded {
+            set.hinted_at = Some(one.event.received_at);
             let outcome = mirror::fold(&mut set, &one.hint, &context);
             let ids = ends.entry((outcome.status.as_str(), outcome.reason)).or_default();
             ids.push(one.event.event_id.to_string());

@@ -4,6 +4,7 @@ mod architecture;
 mod crash;
 mod doctor;
 mod fixtures;
+mod mark_instants;
 mod operator;
 mod outage;
 mod poller;
