@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::db::{Db, DbError, Lease};
+use crate::metrics::{MarkKind, Metrics};
+use crate::mirror::WorkingSet;
 use crate::workos::{ApiError, WorkosClient};
 
 /// What the engine works with.
@@ -35,6 +37,18 @@ pub struct Engine {
     pub lease: Lease,
     /// How long after a scan the next one is due; `None` = only when it is asked for.
     pub reconcile_interval: Option<Duration>,
+    /// Where its work is counted.
+    pub metrics: Metrics,
+}
+
+impl Engine {
+    /// Counts what answers settled, once they are committed.
+    fn count_verified(&self, set: &WorkingSet) {
+        let now = self.clock.now();
+        for (target, mark) in &set.marks_cleared {
+            self.metrics.verified(MarkKind::of(target), mark.hinted_at.map(|at| now - at));
+        }
+    }
 }
 
 /// Why a step did not end. What it was about stays to be done.

@@ -5,6 +5,7 @@ mod crash;
 mod doctor;
 mod fixtures;
 mod mark_instants;
+mod metrics;
 mod operator;
 mod outage;
 mod poller;

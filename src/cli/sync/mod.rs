@@ -13,6 +13,7 @@ use super::{CommandError, open_database};
 use crate::clock::Clock;
 use crate::config::{self, ApiConfig};
 use crate::db::{Db, DirectoryHealth};
+use crate::metrics::Metrics;
 use crate::model::{DirectoryId, SyncStatus};
 use crate::sync::{Engine, Step, SyncError};
 use crate::workos::WorkosClient;
@@ -103,7 +104,9 @@ fn client(api: &ApiConfig) -> Result<WorkosClient, CommandError> {
 async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(), CommandError> {
     let clock = Clock::system();
     let lease = db.new_lease(clock.now()).await?;
-    let engine = Engine { db: db.clone(), client: Some(client(api)?), clock, lease, reconcile_interval: None };
+    let client = Some(client(api)?);
+    let metrics = Metrics::default();
+    let engine = Engine { db: db.clone(), client, clock, lease, reconcile_interval: None, metrics };
     let done = work_off(&engine, directories).await;
     db.give_back(&engine.lease).await?;
     done

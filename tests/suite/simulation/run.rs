@@ -12,6 +12,7 @@ use directory_mirror::cli::compare::differences;
 use directory_mirror::clock::{Clock, Timestamp};
 use directory_mirror::config::{ApiConfig, Config};
 use directory_mirror::db::Db;
+use directory_mirror::metrics::Metrics;
 use directory_mirror::model::{DirectoryId, UserState};
 use directory_mirror::sync::{Engine, Step};
 use directory_mirror::webhook::inbox_event;
@@ -450,7 +451,8 @@ async fn start_engine(shared: &Arc<Shared>, api: &ApiConfig) -> Arc<Engine> {
     // As if the predecessor's leases had run out.
     shared.db.end_all_leases().await.unwrap();
     let lease = shared.db.new_lease(clock.now()).await.unwrap();
-    let engine = Arc::new(Engine { db: shared.db.clone(), client, clock, lease, reconcile_interval: None });
+    let metrics = Metrics::default();
+    let engine = Arc::new(Engine { db: shared.db.clone(), client, clock, lease, reconcile_interval: None, metrics });
     *shared.engine.lock().unwrap() = Arc::downgrade(&engine);
     let _started_at = engine.poll_step().await;
     engine
