@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::db::{Db, DbError};
 use crate::http::{self, HealthState};
 use crate::inbox::Inbox;
+use crate::metrics::Metrics;
 use crate::sync::{Engine, Retention, Worker};
 use crate::workos::{ApiError, WorkosClient};
 
@@ -68,7 +69,9 @@ impl Service {
         }
         let lease = db.new_lease(clock.now()).await?;
         db.start_poller(clock.now()).await?;
+        let metrics = Metrics::default();
         let client = WorkosClient::new(&config.api, clock.clone())?;
+        let client = client.map(|client| client.with_metrics(metrics.clone()));
         if client.is_none() {
             tracing::warn!("WORKOS_API_KEY is not set: the mirror shows what events say, and nothing is verified");
         }
@@ -79,12 +82,13 @@ impl Service {
             lease,
             reconcile_interval: config.reconcile_interval,
             retention: Retention::new(config.inbox_retention),
+            metrics: metrics.clone(),
         });
         if config.role.works() {
             engine.alive_step().await?;
         }
         let committed = Arc::new(Notify::new());
-        let (inbox, writer) = Inbox::start(db, Arc::clone(&committed));
+        let (inbox, writer) = Inbox::start(db, Arc::clone(&committed), metrics);
         let poll_interval = config.api.events_poll_interval.filter(|_| engine.client.is_some());
         let works = config.role.works();
         let worker = works.then(|| Worker::start(Arc::clone(&engine), committed, poll_interval));

@@ -146,7 +146,7 @@ pub struct Config {
     pub role: Role,
     /// `BIND_ADDR`.
     pub bind: SocketAddr,
-    /// `HEALTH_TOKEN`: if set, `GET /health` asks for it.
+    /// `HEALTH_TOKEN`: if set, `GET /health` and `GET /metrics` ask for it.
     pub health_token: Option<Secret>,
     /// `LOG_FORMAT`.
     pub log_format: LogFormat,

@@ -22,6 +22,7 @@ pub mod config;
 pub mod db;
 pub mod http;
 pub mod inbox;
+pub mod metrics;
 pub mod mirror;
 pub mod model;
 pub mod sync;

@@ -78,13 +78,14 @@ async fn list(db: &Db, filter: &MarkFilter, limit: i64, json: bool, now: Timesta
     } else if !marks.is_empty() {
         let mut table = Table::new();
         table.load_style(NOTHING);
-        table.set_header(["directory", "to be fetched", "version", "due", "contradicted", "failed", "waits"]);
+        table.set_header(["directory", "to be fetched", "version", "since", "due", "contradicted", "failed", "waits"]);
         for entry in &marks {
             let mark = &entry.mark;
             table.add_row([
                 entry.directory_id.to_string(),
                 mark.target.to_string(),
                 mark.version.to_string(),
+                instant(mark.set_at),
                 instant(mark.due_at),
                 mark.contradictions.to_string(),
                 mark.failures.to_string(),
@@ -199,6 +200,7 @@ fn as_json(entry: &MarkEntry, now: Timestamp) -> Value {
         "directory_group_id": group.map(ToString::to_string),
         "directory_user_id": user.map(ToString::to_string),
         "version": mark.version,
+        "set_at": mark.set_at,
         "due_at": mark.due_at,
         "contradictions": mark.contradictions,
         "failures": mark.failures,
@@ -223,7 +225,16 @@ mod tests {
         let due_at = Timestamp::UNIX_EPOCH + TimeDelta::seconds(due_in);
         MarkEntry {
             directory_id: DirectoryId::from_stored("directory_1".to_owned()),
-            mark: Mark { target, version: 2, due_at, contradictions, failures, urgent: false },
+            mark: Mark {
+                target,
+                version: 2,
+                due_at,
+                contradictions,
+                failures,
+                urgent: false,
+                set_at: Timestamp::UNIX_EPOCH,
+                hinted_at: None,
+            },
             enabled: true,
             first_scan: false,
             braked: false,

@@ -7,6 +7,7 @@ mod batch;
 pub mod brake;
 mod connection;
 mod explain;
+mod gauges;
 mod history;
 pub mod inbox;
 pub mod lease;

@@ -368,7 +368,7 @@ impl MemberRow {
 }
 
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = marks)]
+#[diesel(table_name = marks, treat_none_as_default_value = false)]
 pub struct MarkRow {
     directory_id: String,
     kind: String,
@@ -379,6 +379,8 @@ pub struct MarkRow {
     contradictions: i32,
     failures: i32,
     urgent: bool,
+    set_at: StoredInstant,
+    hinted_at: Option<StoredInstant>,
 }
 
 /// A target's kind, group id and user id in the table; empty where the kind has none.
@@ -406,6 +408,8 @@ impl MarkRow {
             contradictions: mark.contradictions,
             failures: mark.failures,
             urgent,
+            set_at: StoredInstant(mark.set_at),
+            hinted_at: mark.hinted_at.map(StoredInstant),
         }
     }
 
@@ -429,6 +433,8 @@ impl MarkRow {
             contradictions: self.contradictions,
             failures: self.failures,
             urgent: self.urgent,
+            set_at: self.set_at.0,
+            hinted_at: self.hinted_at.map(|at| at.0),
         })
     }
 }

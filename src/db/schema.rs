@@ -180,6 +180,8 @@ diesel::table! {
         contradictions -> Integer,
         failures -> Integer,
         urgent -> Bool,
+        set_at -> Instant,
+        hinted_at -> Nullable<Instant>,
     }
 }
 

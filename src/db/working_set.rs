@@ -15,7 +15,7 @@ use super::types::{StoredInstant, StoredUuid};
 use super::{DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
 use crate::mirror::{EdgeKey, Touched, WorkingSet};
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, MarkTarget};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget};
 
 /// How many ids go into one `IN (…)`.
 const IDS_PER_QUERY: usize = 1000;
@@ -475,7 +475,7 @@ async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(
         .filter_map(|target| set.marks.get(target))
         .map(|mark| MarkRow::from_model(directory, mark, set.is_revoked_by_hint(&mark.target)))
         .collect();
-    for chunk in rows.chunks(MAX_PARAMETERS / 8) {
+    for chunk in rows.chunks(MAX_PARAMETERS / 11) {
         with_connection!(connection, c => {
             diesel::insert_into(marks::table)
                 .values(Batch(chunk.to_vec()))
@@ -492,6 +492,8 @@ async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(
                     marks::contradictions.eq(excluded(marks::contradictions)),
                     marks::failures.eq(excluded(marks::failures)),
                     marks::urgent.eq(excluded(marks::urgent)),
+                    // Not `set_at`: the set may not have loaded a mark that stands.
+                    marks::hinted_at.eq(excluded(marks::hinted_at)),
                 ))
                 .execute(c)
                 .await
@@ -504,10 +506,10 @@ async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(
 async fn delete_marks(
     connection: &mut DbConnection,
     directory: &str,
-    targets: &BTreeSet<MarkTarget>,
+    cleared: &BTreeMap<MarkTarget, Mark>,
 ) -> Result<(), DbError> {
     let mut of_kind: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for target in targets {
+    for target in cleared.keys() {
         match mark_kind(target) {
             (kind, group, "") => of_kind.entry((kind, "")).or_default().push(group),
             (kind, group, user) => of_kind.entry((kind, group)).or_default().push(user),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::metrics::Check;
 use crate::sync::{Engine, Worker};
 
 const BRAKED: &str = "more users and groups have vanished at once than is likely, and no event announced it; nothing was \
@@ -31,7 +32,7 @@ pub struct HealthState {
 
 impl HealthState {
     /// Each check by name, with what is wrong.
-    async fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+    pub(super) async fn checks(&self) -> Vec<(Check, Result<(), String>)> {
         let database = self.engine.db.ping().await.map_err(|_| "the database does not answer".to_owned());
         let alive = self
             .worker
@@ -52,7 +53,7 @@ impl HealthState {
             Ok(false) => Err("migrations of this version are missing: restart to run them".to_owned()),
             Err(_) => Err("the migrations cannot be read".to_owned()),
         };
-        vec![("database", database), ("migrations", migrations), ("workers", worker)]
+        vec![(Check::Database, database), (Check::Migrations, migrations), (Check::Workers, worker)]
     }
 }
 
@@ -67,7 +68,7 @@ pub async fn ready(state: web::Data<HealthState>) -> HttpResponse {
         .checks()
         .await
         .into_iter()
-        .filter_map(|(name, result)| Some((name.to_owned(), Value::String(result.err()?))))
+        .filter_map(|(check, result)| Some((check.as_str().to_owned(), Value::String(result.err()?))))
         .collect();
     if failing.is_empty() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
@@ -79,14 +80,15 @@ pub async fn ready(state: web::Data<HealthState>) -> HttpResponse {
 /// `GET /health`: the whole report.
 pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> HttpResponse {
     if !may_read(&request, state.token.as_ref()) {
-        let error = json!({"error": {"code": "unauthorized", "message": "send HEALTH_TOKEN as a bearer token"}});
-        return HttpResponse::Unauthorized().json(error);
+        return unauthorized();
     }
     let checks: serde_json::Map<String, Value> = state
         .checks()
         .await
         .into_iter()
-        .map(|(name, result)| (name.to_owned(), Value::String(result.err().unwrap_or_else(|| "ok".to_owned()))))
+        .map(|(check, result)| {
+            (check.as_str().to_owned(), Value::String(result.err().unwrap_or_else(|| "ok".to_owned())))
+        })
         .collect();
     let now = state.engine.clock.now();
     let db = &state.engine.db;
@@ -157,7 +159,13 @@ fn api_report(engine: &Engine) -> Value {
     })
 }
 
-fn may_read(request: &HttpRequest, token: Option<&Secret>) -> bool {
+pub(super) fn unauthorized() -> HttpResponse {
+    let error = json!({"error": {"code": "unauthorized", "message": "send HEALTH_TOKEN as a bearer token"}});
+    HttpResponse::Unauthorized().json(error)
+}
+
+/// Whether a request may read what asks for the token, if one is set.
+pub(super) fn may_read(request: &HttpRequest, token: Option<&Secret>) -> bool {
     use sha2::{Digest, Sha256};
     let Some(token) = token else { return true };
     let sent = request.headers().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));

@@ -1,6 +1,7 @@
 //! Every route, in one table.
 
 mod health;
+mod metrics;
 
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use serde_json::json;
 
 pub use health::HealthState;
 
-use crate::webhook;
+use crate::webhook::{self, WebhookError};
 
 /// Adds the routes. The app's data must hold `WebhookConfig`, `Clock`, `Inbox` and [`HealthState`].
 /// The webhook is there if this process `receives`.
@@ -20,7 +21,7 @@ pub fn configure(config: &mut web::ServiceConfig, receives: bool) {
     if receives {
         config.service(
             web::resource(webhook::PATH)
-                .wrap(from_fn(log_request))
+                .wrap(from_fn(count_and_log))
                 .route(web::post().to(webhook::receive))
                 .default_service(web::to(method_not_allowed)),
         );
@@ -28,7 +29,8 @@ pub fn configure(config: &mut web::ServiceConfig, receives: bool) {
     config
         .route("/health/live", web::route().guard(get_or_head()).to(health::live))
         .route("/health/ready", web::route().guard(get_or_head()).to(health::ready))
-        .route("/health", web::get().to(health::report));
+        .route("/health", web::get().to(health::report))
+        .route("/metrics", web::get().to(metrics::report));
 }
 
 /// Probes ask with either.
@@ -41,18 +43,30 @@ async fn method_not_allowed() -> HttpResponse {
     HttpResponse::MethodNotAllowed().insert_header(("Allow", "POST")).json(error)
 }
 
-async fn log_request(
+async fn count_and_log(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let method = request.method().clone();
+    let health = request.app_data::<web::Data<HealthState>>().cloned();
     let response = next.call(request).await;
+    let error = response.as_ref().map_or_else(Some, |response| response.response().error());
     let status = match &response {
         Ok(response) => response.status(),
         Err(error) => error.as_response_error().status_code(),
     };
-    let micros = started.elapsed().as_micros();
+    let took = started.elapsed();
+    if let Some(health) = health {
+        let metrics = &health.engine.metrics;
+        match error.and_then(Error::as_error::<WebhookError>) {
+            Some(error) => metrics.refused(error.refusal(), took),
+            None if status.is_success() => metrics.acknowledged(took),
+            // Not a webhook, such as a GET.
+            None => {}
+        }
+    }
+    let micros = took.as_micros();
     tracing::info!(%method, path = webhook::PATH, status = status.as_u16(), micros, "request");
     response
 }

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::db::{Db, DbError, NewInboxEvent};
+use crate::metrics::{Metrics, Source};
 
 /// The most events in one commit.
 const BATCH_EVENTS: usize = 256;
@@ -43,10 +45,11 @@ pub struct Inbox {
 impl Inbox {
     /// Starts the writer. `committed` is notified after each commit, so that folding begins at once.
     #[must_use]
-    pub fn start(db: Db, committed: Arc<Notify>) -> (Self, tokio::task::JoinHandle<()>) {
+    pub fn start(db: Db, committed: Arc<Notify>, metrics: Metrics) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, requests) = mpsc::channel(QUEUE_EVENTS);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let writer = tokio::spawn(write(db, requests, Arc::clone(&queued_bytes), committed));
+        let writer = Writer { db, queued_bytes: Arc::clone(&queued_bytes), committed, metrics };
+        let writer = tokio::spawn(writer.run(requests));
         (Self { queue, queued_bytes }, writer)
     }
 
@@ -72,38 +75,55 @@ impl Inbox {
     }
 }
 
-async fn write(db: Db, mut requests: mpsc::Receiver<Request>, queued_bytes: Arc<AtomicUsize>, committed: Arc<Notify>) {
-    while let Some(first) = requests.recv().await {
-        let mut bytes = first.event.body.len();
-        let mut batch = vec![first];
-        while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
-            let Ok(next) = requests.try_recv() else { break };
-            bytes += next.event.body.len();
-            batch.push(next);
-        }
-        queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
-        commit(&db, batch).await;
-        committed.notify_one();
-    }
+struct Writer {
+    db: Db,
+    queued_bytes: Arc<AtomicUsize>,
+    committed: Arc<Notify>,
+    metrics: Metrics,
 }
 
-async fn commit(db: &Db, batch: Vec<Request>) {
-    let mut events: Vec<NewInboxEvent> = batch.iter().map(|request| request.event.clone()).collect();
-    // Sorted, so that two writers never wait for each other; once each, since PostgreSQL takes no row twice.
-    events.sort_by(|a, b| a.event_id.cmp(&b.event_id));
-    events.dedup_by(|a, b| a.event_id == b.event_id);
-    match db.store_events(events).await {
-        Ok(_) => batch.into_iter().for_each(|request| answer(request, Ok(()))),
-        Err(DbError::Data(_)) if batch.len() > 1 => {
-            for request in batch {
-                let stored = db.store_events(vec![request.event.clone()]).await;
-                answer(request, stored.map(drop).map_err(|error| refused(&error)));
+impl Writer {
+    async fn run(self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.recv().await {
+            let mut bytes = first.event.body.len();
+            let mut batch = vec![first];
+            while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
+                let Ok(next) = requests.try_recv() else { break };
+                bytes += next.event.body.len();
+                batch.push(next);
+            }
+            self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.commit(batch).await;
+            self.committed.notify_one();
+        }
+    }
+
+    async fn commit(&self, batch: Vec<Request>) {
+        let mut events: Vec<NewInboxEvent> = batch.iter().map(|request| request.event.clone()).collect();
+        // Sorted, so that two writers never wait for each other; once each, since PostgreSQL takes no row twice.
+        events.sort_by(|a, b| a.event_id.cmp(&b.event_id));
+        events.dedup_by(|a, b| a.event_id == b.event_id);
+        match self.store(events).await {
+            Ok(()) => batch.into_iter().for_each(|request| answer(request, Ok(()))),
+            Err(DbError::Data(_)) if batch.len() > 1 => {
+                for request in batch {
+                    let stored = self.store(vec![request.event.clone()]).await;
+                    answer(request, stored.map_err(|error| refused(&error)));
+                }
+            }
+            Err(error) => {
+                let refusal = refused(&error);
+                batch.into_iter().for_each(|request| answer(request, Err(refusal)));
             }
         }
-        Err(error) => {
-            let refusal = refused(&error);
-            batch.into_iter().for_each(|request| answer(request, Err(refusal)));
-        }
+    }
+
+    async fn store(&self, events: Vec<NewInboxEvent>) -> Result<(), DbError> {
+        let started = Instant::now();
+        let new = self.db.store_events(events).await?;
+        self.metrics.inbox_committed(started.elapsed());
+        self.metrics.stored(Source::Webhook, new);
+        Ok(())
     }
 }
 

@@ -286,17 +286,17 @@ fn ask_again(set: &mut WorkingSet, target: &MarkTarget, at: &TruthContext) -> bo
     };
     let version = set.marks.get(target).map_or(at.number, |mark| mark.version);
     let due_at = at.now + TimeDelta::seconds(*wait);
-    set.put_mark(Mark {
-        target: target.clone(),
-        version,
-        due_at,
-        contradictions: asked + 1,
-        failures: 0,
-        urgent: false,
-    });
+    let mark = Mark { version, due_at, contradictions: asked + 1, ..fresh_mark(target.clone(), at) };
+    set.put_mark(mark);
     true
 }
 
 fn look_again_later(set: &mut WorkingSet, target: MarkTarget, at: &TruthContext) {
-    set.mark(target, at.number, at.now + TimeDelta::seconds(SECOND_LOOK_SECONDS));
+    set.put_mark(Mark { due_at: at.now + TimeDelta::seconds(SECOND_LOOK_SECONDS), ..fresh_mark(target, at) });
+}
+
+/// A mark that no hint set.
+fn fresh_mark(target: MarkTarget, at: &TruthContext) -> Mark {
+    let (version, now) = (at.number, at.now);
+    Mark { target, version, due_at: now, contradictions: 0, failures: 0, urgent: false, set_at: now, hinted_at: None }
 }

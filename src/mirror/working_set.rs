@@ -98,8 +98,10 @@ pub struct WorkingSet {
     pub marks: BTreeMap<MarkTarget, Mark>,
     /// Marks to write.
     pub marks_set: BTreeSet<MarkTarget>,
-    /// Marks to remove.
-    pub marks_cleared: BTreeSet<MarkTarget>,
+    /// Marks to remove, as they were. One that is set again is removed first and begins anew.
+    pub marks_cleared: BTreeMap<MarkTarget, Mark>,
+    /// When the hint was received that is being folded: marks remember it.
+    pub hinted_at: Option<Timestamp>,
     /// Users whose every edge goes.
     pub users_without_edges: BTreeSet<DirectoryUserId>,
     /// Groups whose every edge goes.
@@ -120,31 +122,39 @@ impl WorkingSet {
             edges: BTreeMap::new(),
             marks: BTreeMap::new(),
             marks_set: BTreeSet::new(),
-            marks_cleared: BTreeSet::new(),
+            marks_cleared: BTreeMap::new(),
+            hinted_at: None,
             users_without_edges: BTreeSet::new(),
             groups_without_edges: BTreeSet::new(),
             everything_goes: false,
         }
     }
 
-    /// Sets a mark; a mark that stands already takes the new version and starts over.
-    pub fn mark(&mut self, target: MarkTarget, version: i64, due_at: Timestamp) {
-        self.put_mark(Mark { target, version, due_at, contradictions: 0, failures: 0, urgent: false });
+    /// Sets a mark that is due now; a mark that stands already takes the new version and starts over.
+    pub fn mark(&mut self, target: MarkTarget, version: i64, now: Timestamp) {
+        let (urgent, hinted_at) = (false, self.hinted_at);
+        let (due_at, set_at) = (now, now);
+        self.put_mark(Mark { target, version, due_at, contradictions: 0, failures: 0, urgent, set_at, hinted_at });
     }
 
-    /// Writes a mark as it is.
-    pub fn put_mark(&mut self, mark: Mark) {
+    /// Writes a mark as it is, but that one which stands already keeps the instants at which it was first set.
+    pub fn put_mark(&mut self, mut mark: Mark) {
+        if let Some(standing) = self.marks.get(&mark.target) {
+            mark.set_at = standing.set_at;
+            mark.hinted_at = standing.hinted_at.or(mark.hinted_at);
+        }
         self.marks_set.insert(mark.target.clone());
-        self.marks_cleared.remove(&mark.target);
         self.marks.insert(mark.target.clone(), mark);
     }
 
     /// Clears a mark unless it is newer than the request with this number.
     pub fn clear_mark(&mut self, target: &MarkTarget, number: i64) {
-        if self.marks.get(target).is_some_and(|mark| mark.version <= number) {
-            self.marks.remove(target);
+        if self.is_marked_after(target, number) {
+            return;
+        }
+        if let Some(mark) = self.marks.remove(target) {
             self.marks_set.remove(target);
-            self.marks_cleared.insert(target.clone());
+            self.marks_cleared.entry(target.clone()).or_insert(mark);
         }
     }
 

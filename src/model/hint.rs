@@ -1,6 +1,8 @@
 //! A hint: what an event says happened to one directory's records.
 
-use super::{DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, EventId, GroupRecord, UserRecord};
+use super::{
+    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, EventId, GroupRecord, UserRecord, UserState,
+};
 use crate::clock::Timestamp;
 
 /// How hints about one entity order among themselves: by when WorkOS says it happened, a removal after a change of the
@@ -75,5 +77,15 @@ impl Change {
             self,
             Self::DirectoryDeleted | Self::UserDeleted(_) | Self::GroupDeleted(_) | Self::MemberRemoved { .. }
         )
+    }
+
+    /// Whether somebody may lose access by the change: it takes something away, or says that a user is not active.
+    #[must_use]
+    pub fn revokes(&self) -> bool {
+        let inactive = |record: &UserRecord| UserState::from_source(&record.state) == UserState::Inactive;
+        match self {
+            Self::UserUpdated(_, Some(record)) => inactive(record),
+            _ => self.removes(),
+        }
     }
 }

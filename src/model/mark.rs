@@ -101,4 +101,8 @@ pub struct Mark {
     pub failures: i32,
     /// Whether it verifies that something was taken away; decided when it is stored.
     pub urgent: bool,
+    /// When it was first set since it was last clear.
+    pub set_at: Timestamp,
+    /// When the first hint was received that set it since then; `None` if only a scan or an answer did.
+    pub hinted_at: Option<Timestamp>,
 }

@@ -1,12 +1,14 @@
 //! Folding: pending events become provisional rows and marks. No network.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use chrono::TimeDelta;
 
 use super::{Engine, Step};
 use crate::clock::Timestamp;
 use crate::db::{DbError, PendingEvent, inbox, lease, working_set};
+use crate::metrics::EventEnd;
 use crate::mirror::{self, FoldContext, Touched};
 use crate::model::{DirectoryId, EventId, EventStatus, Hint};
 use crate::webhook::event;
@@ -73,7 +75,7 @@ impl Engine {
     }
 
     async fn fold_together(&self, directory: &DirectoryId, decoded: &[Decoded]) -> Result<(), DbError> {
-        let now = self.clock.now();
+        let (now, started) = (self.clock.now(), Instant::now());
         let mut touched = Touched::default();
         decoded.iter().for_each(|one| touched.add_hint(&one.hint));
         let mut transaction = self.db.begin_in_background().await?;
@@ -90,10 +92,13 @@ impl Engine {
         let oldest = if verifies { self.retention.oldest_hint(now) } else { Timestamp::MIN_UTC };
         let context = FoldContext { number, now, oldest, verifies };
         let mut ends: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+        let mut applied = Vec::new();
         for one in decoded {
+            set.hinted_at = Some(one.event.received_at);
             let outcome = mirror::fold(&mut set, &one.hint, &context);
             let ids = ends.entry((outcome.status.as_str(), outcome.reason)).or_default();
             ids.push(one.event.event_id.to_string());
+            applied.extend(Some(one).filter(|_| outcome.status == EventStatus::Applied));
         }
         working_set::save(connection, &set, now).await?;
         for ((status, reason), ids) in &ends {
@@ -101,12 +106,28 @@ impl Engine {
             inbox::finish_events(connection, ids, status, reason, now).await?;
         }
         transaction.commit().await?;
+        self.metrics.fold_took(started.elapsed());
+        self.count_visible(&applied);
         for ((status, reason), ids) in &ends {
+            self.count_folded(EventStatus::from_stored(status), ids.len());
             for event_id in ids {
                 tracing::info!(event_id, directory_id = %directory, status, reason, "event folded");
             }
         }
         Ok(())
+    }
+
+    fn count_visible(&self, applied: &[&Decoded]) {
+        let now = self.clock.now();
+        for one in applied {
+            self.metrics.hint_visible(now - one.event.received_at, one.hint.change.revokes());
+        }
+    }
+
+    fn count_folded(&self, status: Option<EventStatus>, events: usize) {
+        if let Some(end) = status.and_then(EventEnd::of) {
+            self.metrics.folded(end, events);
+        }
     }
 
     async fn put_off(&self, event: &PendingEvent, reason: &str) -> Result<(), DbError> {
@@ -121,6 +142,8 @@ impl Engine {
 
     async fn bury(&self, id: &EventId, reason: &str) -> Result<(), DbError> {
         tracing::error!(event_id = %id, reason, "the event is dead");
-        self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await
+        self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await?;
+        self.metrics.folded(EventEnd::Dead, 1);
+        Ok(())
     }
 }

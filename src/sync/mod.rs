@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::db::{Db, DbError, Lease};
+use crate::metrics::{MarkKind, Metrics};
+use crate::mirror::WorkingSet;
 use crate::workos::{ApiError, WorkosClient};
 
 /// What the engine works with.
@@ -39,6 +41,18 @@ pub struct Engine {
     pub reconcile_interval: Option<Duration>,
     /// How long finished events and old memories are kept.
     pub retention: Retention,
+    /// Where its work is counted.
+    pub metrics: Metrics,
+}
+
+impl Engine {
+    /// Counts what answers settled, once they are committed.
+    fn count_verified(&self, set: &WorkingSet) {
+        let now = self.clock.now();
+        for (target, mark) in &set.marks_cleared {
+            self.metrics.verified(MarkKind::of(target), mark.hinted_at.map(|at| now - at));
+        }
+    }
 }
 
 /// Why a step did not end. What it was about stays to be done.

@@ -8,6 +8,7 @@ use self::round::{Course, Next, PageSeen};
 use super::{Engine, Step, SyncError};
 use crate::clock::Timestamp;
 use crate::db::{DbError, NewInboxEvent, PollerState};
+use crate::metrics::Source;
 use crate::webhook;
 use crate::webhook::event::TYPES;
 use crate::workos::{ApiError, EventsPage, WorkosClient};
@@ -87,6 +88,7 @@ impl Engine {
         let (state, course) = round::after_page(state, &seen);
         let read = events.len();
         let new_events = self.store_polled(events).await?;
+        self.metrics.stored(Source::EventsApi, new_events);
         self.db.save_poller(&state).await?;
         if new_events > 0 {
             tracing::info!(read, new_events, "events polled that no webhook had brought");

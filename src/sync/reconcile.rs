@@ -3,7 +3,8 @@
 use super::{Engine, SyncError};
 use crate::clock::Timestamp;
 use crate::db::{DbError, Scan, ScanPhase, brake, lease, scan, working_set};
-use crate::mirror::{self, Answer, Entity, Touched, TruthContext, WorkingSet};
+use crate::metrics::{DriftKind, ScanEnd};
+use crate::mirror::{self, Answer, EdgeKey, Entity, Touched, TruthContext, WorkingSet};
 use crate::model::{
     DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord,
 };
@@ -163,6 +164,7 @@ impl Engine {
         if begins {
             scan::requested_scan_begins(connection, directory, page.asked_at).await?;
         }
+        let is_first = set.directory.row.as_ref().is_none_or(|row| row.last_synced_at.is_none());
         let mut drift = apply_page(&mut set, &page, members_of.as_ref());
         let finished = page.next.is_none();
         if finished {
@@ -178,8 +180,13 @@ impl Engine {
             brake::release_if_settled(connection, directory).await?;
         }
         transaction.commit().await?;
+        self.count_verified(&set);
+        if !is_first {
+            self.count_drift(&drift);
+        }
         tracing::debug!(directory_id = %directory, phase = ?read.phase, users = page.users.len(), groups = page.groups.len(), ?drift, "page scanned");
         if finished {
+            self.metrics.scan(ScanEnd::Finished);
             tracing::info!(directory_id = %directory, not_listed = drift.extra, "directory scanned");
         }
         Ok(())
@@ -196,11 +203,23 @@ impl Engine {
         }
         set_status(&mut set, SyncStatus::Failed, now);
         working_set::save(connection, &set, now).await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        self.metrics.scan(ScanEnd::Failed);
+        Ok(())
+    }
+
+    fn count_drift(&self, drift: &Drift) {
+        for (kind, found) in [
+            (DriftKind::Missing, drift.missing),
+            (DriftKind::Extra, drift.extra),
+            (DriftKind::Different, drift.different),
+        ] {
+            self.metrics.drift(kind, found);
+        }
     }
 }
 
-/// How a page differed from the mirror.
+/// How a page differed from the mirror, but for what was marked and so known to be dirty.
 #[derive(Debug, Default)]
 struct Drift {
     missing: usize,
@@ -209,8 +228,8 @@ struct Drift {
 }
 
 impl Drift {
-    fn add(&mut self, was_shown: bool, changed: bool) {
-        match (was_shown, changed) {
+    fn add(&mut self, was_marked: bool, was_shown: bool, changed: bool) {
+        match (was_shown, changed && !was_marked) {
             (_, false) => {}
             (false, true) => self.missing += 1,
             (true, true) => self.different += 1,
@@ -236,19 +255,22 @@ fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&Directo
     let mut drift = Drift::default();
     for user in page.users.iter().filter(|user| user.directory_id == directory) {
         let shown = set.user(&user.id).row.as_ref().is_some_and(|row| row.deleted_at.is_none());
+        let marked = set.marks.contains_key(&MarkTarget::User(user.id.clone()));
         mirror::user_truth(set, &user.id, Answer::Is(user.clone()), &page.context);
-        drift.add(shown, set.user(&user.id).row_changed);
+        drift.add(marked, shown, set.user(&user.id).row_changed);
         if let Some(group) = members_of {
             let key = (group.clone(), user.id.clone());
             let shown = set.edge(&key).was_present;
+            let marked = is_edge_marked(set, &key);
             mirror::edge_truth(set, &key, true, &page.context);
-            drift.add(shown, !shown && set.edge(&key).memory.present);
+            drift.add(marked, shown, !shown && set.edge(&key).memory.present);
         }
     }
     for group in page.groups.iter().filter(|group| group.directory_id == directory) {
         let shown = set.group(&group.id).row.as_ref().is_some_and(|row| row.deleted_at.is_none());
+        let marked = set.marks.contains_key(&MarkTarget::Group(group.id.clone()));
         mirror::group_truth(set, &group.id, Answer::Is(group.clone()), &page.context);
-        drift.add(shown, set.group(&group.id).row_changed);
+        drift.add(marked, shown, set.group(&group.id).row_changed);
     }
     // The lists of a finished scan cover what asked for whole lists.
     if page.next.is_none() {
@@ -258,6 +280,16 @@ fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&Directo
         }
     }
     drift
+}
+
+fn is_edge_marked(set: &WorkingSet, (group, user): &EdgeKey) -> bool {
+    [
+        MarkTarget::Edge(group.clone(), user.clone()),
+        MarkTarget::UserGroups(user.clone()),
+        MarkTarget::GroupMembers(group.clone()),
+    ]
+    .iter()
+    .any(|target| set.marks.contains_key(target))
 }
 
 fn set_status(set: &mut WorkingSet, status: SyncStatus, now: Timestamp) {

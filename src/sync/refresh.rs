@@ -3,6 +3,8 @@
 //! Each wave is planned anew from all marks that are due, and the plan's first moves are made. Each move takes a number
 //! of the directory's sequence before its first request is sent.
 
+use std::time::Instant;
+
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 
@@ -10,6 +12,7 @@ use super::fetch::Fetched;
 use super::{Engine, Step, SyncError, answers, planning};
 use crate::clock::Timestamp;
 use crate::db::{DbConnection, DbError, brake, lease, working_set};
+use crate::metrics::RefreshStep;
 use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
 use crate::workos::{Priority, WorkosClient};
@@ -47,33 +50,40 @@ impl Engine {
         let now = self.clock.now();
         let marks = self.db.due_marks(directory, now, HORIZON).await?;
         if marks.first().is_some_and(|mark| mark.target == MarkTarget::Directory) {
-            self.refresh_directory(client, directory).await?;
+            self.timed(RefreshStep::Directory, self.refresh_directory(client, directory)).await?;
             return Ok(Step::Ran);
         }
         match self.scan_to_do(directory, marks.is_empty()).await? {
             ScanToDo::None if marks.is_empty() => return Ok(Step::Idle),
-            ScanToDo::None => self.refresh_wave(client, directory, marks).await?,
+            ScanToDo::None => self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks)).await?,
             // A first scan fetches what is marked anyway; only who left is asked for at once.
             ScanToDo::First => {
                 let urgent: Vec<Mark> = marks.into_iter().filter(|mark| mark.urgent).collect();
                 if !urgent.is_empty() {
-                    self.refresh_wave(client, directory, urgent).await?;
+                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, urgent)).await?;
                 }
-                self.scan_page(client, directory).await?;
+                self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
             }
             ScanToDo::Again { begins } => {
                 if begins {
                     // A key that does not know the directory would list nothing.
-                    self.refresh_directory(client, directory).await?;
+                    self.timed(RefreshStep::Directory, self.refresh_directory(client, directory)).await?;
                 }
                 // A long scan must not keep a change waiting.
                 if !marks.is_empty() {
-                    self.refresh_wave(client, directory, marks).await?;
+                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks)).await?;
                 }
-                self.scan_page(client, directory).await?;
+                self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
             }
         }
         Ok(Step::Ran)
+    }
+
+    async fn timed<T>(&self, step: RefreshStep, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let result = work.await;
+        self.metrics.refresh_took(step, started.elapsed());
+        result
     }
 
     async fn refresh_directory(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
@@ -107,6 +117,7 @@ impl Engine {
         }
         working_set::save(connection, &set, now).await?;
         transaction.commit().await?;
+        self.count_verified(&set);
         if doubtful { Err(SyncError::Doubtful(UNKNOWN_DIRECTORY)) } else { Ok(()) }
     }
 
@@ -195,6 +206,7 @@ impl Engine {
         working_set::save(connection, &set, now).await?;
         brake::release_if_settled(connection, directory).await?;
         transaction.commit().await?;
+        self.count_verified(&set);
         tracing::debug!(directory_id = %directory, answers = answers.len(), "truth fetched");
         Ok(unannounced)
     }

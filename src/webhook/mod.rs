@@ -18,6 +18,7 @@ use crate::config::WebhookConfig;
 use crate::db::NewInboxEvent;
 use crate::db::types::StoredInstant;
 use crate::inbox::{Inbox, InboxError};
+use crate::metrics::Refusal;
 use crate::model::EventStatus;
 
 /// Where WorkOS posts.
@@ -38,6 +39,23 @@ pub enum WebhookError {
     /// The event is not stored: WorkOS tries again.
     #[error(transparent)]
     Inbox(#[from] InboxError),
+}
+
+impl WebhookError {
+    /// The cause, as metrics count it.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Signature(SignatureError::Missing) => Refusal::SignatureMissing,
+            Self::Signature(SignatureError::Malformed) => Refusal::SignatureMalformed,
+            Self::Signature(SignatureError::Mismatch) => Refusal::SignatureMismatch,
+            Self::Signature(SignatureError::Stale) => Refusal::SignatureStale,
+            Self::TooLarge(_) => Refusal::BodyTooLarge,
+            Self::Unreadable => Refusal::BodyUnreadable,
+            Self::Inbox(InboxError::Full) => Refusal::InboxFull,
+            Self::Inbox(InboxError::CannotCommit) => Refusal::InboxCommit,
+        }
+    }
 }
 
 impl ResponseError for WebhookError {

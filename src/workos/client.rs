@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta};
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use super::gate::{Gate, Permit};
 use super::limits::{Limits, Priority, Request};
 use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
+use crate::metrics::{ApiPath, ApiStatus, Metrics, PauseScope};
 use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -107,6 +108,7 @@ pub struct WorkosClient {
     /// How far the server's clock is ahead of ours.
     ahead: Mutex<TimeDelta>,
     pub(super) clock: Clock,
+    metrics: Metrics,
 }
 
 impl WorkosClient {
@@ -132,6 +134,7 @@ impl WorkosClient {
             health: Mutex::default(),
             ahead: Mutex::default(),
             clock,
+            metrics: Metrics::default(),
         }))
     }
 
@@ -146,6 +149,12 @@ impl WorkosClient {
     ) -> Result<Option<Self>, ApiError> {
         let client = Self::new(config, clock)?;
         Ok(client.map(|client| Self { transport: Some(Box::new(transport)), ..client }))
+    }
+
+    /// The same client, which counts its requests there.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// How the API has answered lately.
@@ -229,9 +238,12 @@ impl WorkosClient {
         query: &[(&str, &str)],
         request: Request,
     ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
+        let asked = Instant::now();
         let permit = self.gate.admit(request).await;
+        let sent = Instant::now();
         let result = self.send(path, query, &permit).await;
         drop(permit);
+        self.metrics.api_request(ApiPath::of(path), status_of(&result), sent - asked, sent.elapsed());
         let mut health = self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &result {
             Ok(_) => *health = ApiHealth { last_success: Some(self.clock.now()), error: None },
@@ -257,6 +269,7 @@ impl WorkosClient {
         match reply.status {
             429 => {
                 let whole_key = permit.refused(reply.retry_after);
+                self.metrics.paused(if whole_key { PauseScope::Key } else { PauseScope::Directory });
                 tracing::warn!(
                     seconds = reply.retry_after.as_secs(),
                     whole_key,
@@ -401,6 +414,19 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     if error.is_timeout() { "it does not answer in time".to_owned() } else { cause.to_string() }
+}
+
+/// What came of a request, as metrics count it.
+fn status_of<T>(result: &Result<Option<T>, ApiError>) -> ApiStatus {
+    match result {
+        Ok(Some(_)) => ApiStatus::Ok,
+        Ok(None) => ApiStatus::NotFound,
+        Err(ApiError::Refused(401)) => ApiStatus::Unauthorized,
+        Err(ApiError::Refused(_)) => ApiStatus::Forbidden,
+        Err(ApiError::RateLimited) => ApiStatus::RateLimited,
+        Err(ApiError::Status(status)) => ApiStatus::of_failure(*status),
+        Err(ApiError::Unreachable(_) | ApiError::Undecodable(_) | ApiError::UnknownCursor) => ApiStatus::Unreachable,
+    }
 }
 
 fn undecodable(error: crate::model::RecordError) -> ApiError {

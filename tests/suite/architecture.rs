@@ -11,9 +11,10 @@ const ROWS: [&[&str]; 6] = [
     &["app"],
     &["http", "sync"],
     &["webhook", "inbox", "workos", "mirror", "db"],
-    &["model", "config", "clock", "telemetry"],
+    &["model", "config", "clock", "metrics", "telemetry"],
 ];
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
+    "src/metrics/",
     "src/mirror/",
     "src/model/",
     "src/sync/plan/",

@@ -4,6 +4,8 @@ mod architecture;
 mod crash;
 mod doctor;
 mod fixtures;
+mod mark_instants;
+mod metrics;
 mod operator;
 mod outage;
 mod poller;

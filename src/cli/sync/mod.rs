@@ -13,6 +13,7 @@ use super::{CommandError, open_database};
 use crate::clock::Clock;
 use crate::config::{self, ApiConfig};
 use crate::db::{Db, DirectoryHealth};
+use crate::metrics::Metrics;
 use crate::model::{DirectoryId, SyncStatus};
 use crate::sync::{Engine, Retention, Step, SyncError};
 use crate::workos::WorkosClient;
@@ -106,8 +107,8 @@ async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(
     let clock = Clock::system();
     let lease = db.new_lease(clock.now()).await?;
     let retention = Retention::new(config::read_inbox_retention(&|name| std::env::var(name).ok())?);
-    let engine =
-        Engine { db: db.clone(), client: Some(client(api)?), clock, lease, reconcile_interval: None, retention };
+    let (client, metrics) = (Some(client(api)?), Metrics::default());
+    let engine = Engine { db: db.clone(), client, clock, lease, reconcile_interval: None, retention, metrics };
     let done = work_off(&engine, directories).await;
     db.give_back(&engine.lease).await?;
     done

@@ -12,6 +12,7 @@ use directory_mirror::cli::compare::differences;
 use directory_mirror::clock::{Clock, Timestamp};
 use directory_mirror::config::{ApiConfig, Config};
 use directory_mirror::db::Db;
+use directory_mirror::metrics::Metrics;
 use directory_mirror::model::{DirectoryId, UserState};
 use directory_mirror::sync::{Engine, Retention, Step};
 use directory_mirror::webhook::inbox_event;
@@ -457,6 +458,7 @@ async fn start_engine(shared: &Arc<Shared>, api: &ApiConfig) -> Arc<Engine> {
         lease,
         reconcile_interval: None,
         retention: Retention::new(None),
+        metrics: Metrics::default(),
     });
     *shared.engine.lock().unwrap() = Arc::downgrade(&engine);
     let _started_at = engine.poll_step().await;

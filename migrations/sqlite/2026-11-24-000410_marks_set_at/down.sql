@@ -1,0 +1,2 @@
+ALTER TABLE marks DROP COLUMN hinted_at;
+ALTER TABLE marks DROP COLUMN set_at;
