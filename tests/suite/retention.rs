@@ -9,6 +9,7 @@ use directory_mirror::clock::{Clock, Timestamp};
 use directory_mirror::config::{ApiConfig, Config, DatabaseConfig};
 use directory_mirror::db::types::StoredInstant;
 use directory_mirror::db::{Db, Kind, MarkFilter, NewInboxEvent, working_set};
+use directory_mirror::metrics::Metrics;
 use directory_mirror::mirror::{Brake, Touched, WorkingSet};
 use directory_mirror::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget};
 use directory_mirror::sync::{Engine as Worker, Retention, Step};
@@ -140,6 +141,7 @@ async fn worker(
         clock,
         reconcile_interval: None,
         retention: Retention::new(retention),
+        metrics: Metrics::default(),
     }
 }
 
@@ -307,7 +309,10 @@ async fn clear_marks(stage: &Stage) {
     let marks = stage.marks().await;
     let mut transaction = stage.db().begin_in_background().await.unwrap();
     let mut set = WorkingSet::empty(DirectoryId::new("directory_1").unwrap());
-    set.marks_cleared.extend(marks);
+    for target in marks {
+        set.mark(target.clone(), 1, Utc::now());
+        set.clear_mark(&target, 1);
+    }
     working_set::save(transaction.connection(), &set, Utc::now()).await.unwrap();
     transaction.commit().await.unwrap();
 }
@@ -403,6 +408,8 @@ async fn marks_are_listed_and_retried(engine: Engine) {
         contradictions,
         failures,
         urgent: false,
+        set_at: Utc::now(),
+        hinted_at: None,
     };
     let put_off = vec![
         mark(MarkTarget::User(user_id("user_2")), 2, 0),
@@ -456,7 +463,16 @@ async fn a_running_server_takes_up_what_is_retried(engine: Engine) {
     let later = Utc::now() + TimeDelta::hours(1);
     let target = MarkTarget::User(DirectoryUserId::new(person).unwrap());
     let brake = Brake { braked_at: Some(Utc::now()), ..Brake::default() };
-    let mark = Mark { target, version: 1, due_at: later, contradictions: 0, failures: 0, urgent: false };
+    let mark = Mark {
+        target,
+        version: 1,
+        due_at: later,
+        contradictions: 0,
+        failures: 0,
+        urgent: false,
+        set_at: later,
+        hinted_at: None,
+    };
     put_marks(db, &id, vec![mark], Some(brake)).await;
     let url = crate::operator::database(&scene);
     assert!(printed(url, &["marks", "list"]).contains("held by the brake"));
