@@ -1,5 +1,8 @@
 //! The rules, by table and by property.
 
+mod guards;
+mod steps;
+
 use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
 use serde_json::json;

@@ -177,3 +177,6 @@ pub fn inbox_event(body: Vec<u8>, received_at: Timestamp, source: &'static str) 
         processed_at: (status != EventStatus::Pending).then_some(received_at),
     }
 }
+
+#[cfg(test)]
+mod tests;

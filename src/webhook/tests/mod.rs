@@ -1,0 +1,4 @@
+//! Signature and envelope, by property.
+
+mod envelope;
+mod signature;
