@@ -32,6 +32,21 @@ proptest! {
         });
     }
 
+    /// Lists are answered outside these sequences, and an id of another directory is cleared without being looked at.
+    #[test]
+    fn a_mark_goes_only_with_a_request_that_was_sent_after_it(version in 1..50i64, number in 1..50i64) {
+        let mut set = empty();
+        let targets = [MarkTarget::UserGroups(user_id(1)), MarkTarget::User(user_id(1))];
+        targets.iter().for_each(|target| set.mark(target.clone(), version, at(0)));
+        set.clear_mark(&targets[0], number);
+        set.user(&user_id(1)).foreign = true;
+        user_truth(&mut set, &user_id(1), Answer::Gone, &truth(number, 1));
+        for target in targets {
+            prop_assert_eq!(set.marks.contains_key(&target), version > number);
+            prop_assert_eq!(set.marks_cleared.contains(&target), version <= number);
+        }
+    }
+
     #[test]
     fn a_removal_creates_and_revives_nothing(steps in any_steps()) {
         play(&steps, |_, step, before, after, _| {
