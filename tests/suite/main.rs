@@ -18,4 +18,5 @@ mod schema;
 mod simulation;
 mod support;
 mod sync;
+mod visible;
 mod webhook;
