@@ -21,3 +21,7 @@ demo *arguments:
 # Emulator, fixtures and verifier against WorkOS's own code: `just contracts`, `just contracts schema`, `just contracts node`.
 contracts *which:
     ./scripts/contracts {{which}}
+
+# Fuzzes what comes from outside: `just fuzz all 180`, `just fuzz header`.
+fuzz *arguments:
+    ./scripts/fuzz {{arguments}}

@@ -4,6 +4,7 @@ mod architecture;
 mod crash;
 mod doctor;
 mod fixtures;
+mod fuzz;
 mod mark_instants;
 mod metrics;
 mod operator;

@@ -1,0 +1,7 @@
+#![no_main]
+
+#[allow(dead_code)] // Each target uses one of the bodies.
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::records(data));
