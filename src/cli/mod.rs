@@ -14,6 +14,7 @@ mod health;
 mod marks;
 mod migrate;
 mod own_server;
+mod recover;
 mod replay;
 mod serve;
 mod sync;
@@ -60,6 +61,8 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Bring the database up to date; serve does it by itself at its start
     Migrate(migrate::MigrateArguments),
+    // Its documentation is that of its arguments.
+    Recover(recover::RecoverArguments),
     /// Ask a running server whether it can work (status 0: yes, 1: no)
     Health(health::HealthArguments),
 }
@@ -79,6 +82,8 @@ enum CommandError {
     Db(#[from] DbError),
     #[error(transparent)]
     Sync(#[from] SyncError),
+    #[error("a worker uses this database: stop it first (one that died counts as alive for up to LEASE_TTL)")]
+    WorkerRuns,
     #[error("not healthy: {0}")]
     NotHealthy(String),
     #[error("cannot be written: {0}")]
@@ -144,6 +149,7 @@ pub fn run() -> ExitCode {
             Command::Why(arguments) => exit_code(why::run(arguments).await),
             Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Migrate(arguments) => exit_code(migrate::run(arguments).await),
+            Command::Recover(arguments) => exit_code(recover::run(arguments).await),
             Command::Health(arguments) => exit_code(health::run(arguments).await),
         }
     })

@@ -11,6 +11,7 @@ mod outage;
 mod poller;
 mod process;
 mod reconcile;
+mod recover;
 mod replay;
 mod replicas;
 mod retention;
