@@ -2,6 +2,7 @@
 
 mod architecture;
 mod crash;
+mod deploy;
 mod doctor;
 mod fixtures;
 mod mark_instants;
