@@ -216,12 +216,7 @@ impl Config {
             reconcile_interval: read_interval(&mut reader, "RECONCILE_INTERVAL", Duration::from_secs(6 * 3600)),
             inbox_retention: read_retention(&mut reader),
             role: Role::All,
-            bind: reader.parse(
-                "BIND_ADDR",
-                SocketAddr::from(([127, 0, 0, 1], 8080)),
-                "an address and a port such as 0.0.0.0:8080",
-                |text| text.parse().ok(),
-            ),
+            bind: read_bind(&mut reader),
             health_token: reader.secret("HEALTH_TOKEN"),
             log_format: reader.parse("LOG_FORMAT", LogFormat::Text, "text or json", |text| match text {
                 "text" => Some(LogFormat::Text),
@@ -261,6 +256,25 @@ pub fn read_inbox_retention(lookup: &dyn Fn(&str) -> Option<String>) -> Result<O
     let mut reader = Reader { lookup, problems: Vec::new() };
     let retention = read_retention(&mut reader);
     if reader.problems.is_empty() { Ok(retention) } else { Err(ConfigProblems(reader.problems)) }
+}
+
+/// Reads only where the server listens, for commands that ask it.
+///
+/// # Errors
+/// As [`Config::read`].
+pub fn read_bind_config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<SocketAddr, ConfigProblems> {
+    let mut reader = Reader { lookup, problems: Vec::new() };
+    let bind = read_bind(&mut reader);
+    if reader.problems.is_empty() { Ok(bind) } else { Err(ConfigProblems(reader.problems)) }
+}
+
+fn read_bind(reader: &mut Reader<'_>) -> SocketAddr {
+    reader.parse(
+        "BIND_ADDR",
+        SocketAddr::from(([127, 0, 0, 1], 8080)),
+        "an address and a port such as 0.0.0.0:8080",
+        |text| text.parse().ok(),
+    )
 }
 
 fn read_api(reader: &mut Reader<'_>) -> ApiConfig {
@@ -341,7 +355,7 @@ fn read_retention(reader: &mut Reader<'_>) -> Option<Duration> {
 }
 
 /// Whole seconds, or a number with a unit (`90s`, `6h`).
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_secs).or_else(|| humantime::parse_duration(text).ok())
 }
 

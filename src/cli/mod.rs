@@ -10,8 +10,11 @@ mod demo;
 mod directories;
 mod doctor;
 mod events;
+mod health;
 mod marks;
 mod migrate;
+mod own_server;
+mod recover;
 mod replay;
 mod serve;
 mod sync;
@@ -58,6 +61,10 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Bring the database up to date; serve does it by itself at its start
     Migrate(migrate::MigrateArguments),
+    // Its documentation is that of its arguments.
+    Recover(recover::RecoverArguments),
+    /// Ask a running server whether it can work (status 0: yes, 1: no)
+    Health(health::HealthArguments),
 }
 
 /// Why a command that works on the database did not do what it was asked.
@@ -75,6 +82,10 @@ enum CommandError {
     Db(#[from] DbError),
     #[error(transparent)]
     Sync(#[from] SyncError),
+    #[error("a worker uses this database: stop it first (one that died counts as alive for up to LEASE_TTL)")]
+    WorkerRuns,
+    #[error("not healthy: {0}")]
+    NotHealthy(String),
     #[error("cannot be written: {0}")]
     Write(#[from] std::io::Error),
 }
@@ -138,6 +149,8 @@ pub fn run() -> ExitCode {
             Command::Why(arguments) => exit_code(why::run(arguments).await),
             Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Migrate(arguments) => exit_code(migrate::run(arguments).await),
+            Command::Recover(arguments) => exit_code(recover::run(arguments).await),
+            Command::Health(arguments) => exit_code(health::run(arguments).await),
         }
     })
 }

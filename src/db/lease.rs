@@ -175,19 +175,23 @@ impl Db {
     /// Says that a worker is alive, and learns its share. Leases on directories that are no longer in it are given back.
     ///
     /// # Errors
-    /// [`DbError`] if the commit fails; the share lapses if that goes on for longer than a lease runs.
+    /// [`DbError`] if the commit fails, or the database does not know the token; the share lapses if that goes on for
+    /// longer than a lease runs.
     pub async fn seen_alive(&self, lease: &Lease) -> Result<Share, DbError> {
         if !self.is_postgres() {
             return Ok(Share::WHOLE);
         }
         let asked_at = Instant::now();
         let mut transaction = self.begin_in_background().await?;
-        with_connection!(transaction.connection(), c => {
+        let known = with_connection!(transaction.connection(), c => {
             diesel::update(worker_epochs::table.find(lease.token))
                 .set(worker_epochs::alive_until.eq(FromNow(milliseconds(lease.length))))
                 .execute(c)
                 .await
         })?;
+        if known == 0 {
+            return Err(DbError::Forgotten);
+        }
         let live: Vec<i64> = with_connection!(transaction.connection(), c => {
             worker_epochs::table
                 .filter(worker_epochs::alive_until.gt(FromNow(0)))

@@ -19,6 +19,7 @@ mod poller;
 mod postgres_tls;
 pub mod progress;
 mod records;
+mod recover;
 mod retention;
 pub mod scan;
 pub mod schema;
@@ -38,6 +39,7 @@ pub use migrations::{pending as pending_migrations, run as run_migrations};
 pub use planning::{Beliefs, GroupBelief, ListPlace, UserBelief};
 pub use poller::{PollerState, Round};
 pub use progress::Due;
+pub use recover::Restored;
 pub use retention::{Forgotten, MemoryKey};
 pub use scan::{Scan, ScanPhase};
 pub use status::{Backlog, DirectoryHealth, DirectorySize, MirrorCopy};
@@ -54,6 +56,12 @@ pub enum DbError {
     /// Another worker has a lease on this directory.
     #[error("another worker has directory {0}")]
     LeaseLost(String),
+    /// This worker's token is not in the database.
+    #[error(
+        "the database does not know this worker, since it was restored from a backup or has not seen the worker for a \
+         day: restart this process"
+    )]
+    Forgotten,
     /// Migrations could not be run.
     #[error("the migrations failed: {0}")]
     Migration(String),

@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::schema::events_poller;
 use super::types::StoredInstant;
-use super::{Db, DbError, with_connection};
+use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
 
 /// The table has this row and no other.
@@ -87,13 +87,7 @@ impl Db {
     /// [`DbError`] if the commit fails.
     pub async fn start_poller(&self, now: Timestamp) -> Result<(), DbError> {
         let mut transaction = self.begin_in_background().await?;
-        with_connection!(transaction.connection(), c => {
-            diesel::insert_into(events_poller::table)
-                .values((events_poller::id.eq(ROW), events_poller::started_at.eq(StoredInstant(now))))
-                .on_conflict_do_nothing()
-                .execute(c)
-                .await
-        })?;
+        start(transaction.connection(), now).await?;
         transaction.commit().await
     }
 
@@ -114,11 +108,8 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the commit fails.
     pub async fn save_poller(&self, state: &PollerState) -> Result<(), DbError> {
-        let row = PollerRow::from_model(state);
         let mut transaction = self.begin_in_background().await?;
-        with_connection!(transaction.connection(), c => {
-            diesel::update(events_poller::table.find(ROW)).set(&row).execute(c).await
-        })?;
+        save(transaction.connection(), state).await?;
         transaction.commit().await
     }
 
@@ -136,4 +127,25 @@ impl Db {
         })?;
         transaction.commit().await
     }
+}
+
+/// Makes the row if there is none.
+pub(super) async fn start(connection: &mut DbConnection, now: Timestamp) -> Result<(), DbError> {
+    with_connection!(connection, c => {
+        diesel::insert_into(events_poller::table)
+            .values((events_poller::id.eq(ROW), events_poller::started_at.eq(StoredInstant(now))))
+            .on_conflict_do_nothing()
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}
+
+/// Writes the row that [`start`] made.
+pub(super) async fn save(connection: &mut DbConnection, state: &PollerState) -> Result<(), DbError> {
+    let row = PollerRow::from_model(state);
+    with_connection!(connection, c => {
+        diesel::update(events_poller::table.find(ROW)).set(&row).execute(c).await
+    })?;
+    Ok(())
 }

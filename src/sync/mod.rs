@@ -16,6 +16,7 @@ mod schedule;
 mod turns;
 mod worker;
 
+pub use poll::{Rewind, rewind};
 pub use retention::Retention;
 pub use worker::Worker;
 

@@ -1,9 +1,11 @@
 //! The Events API poller: events whose webhooks never came reach the inbox by it, and are folded like any other.
 
+mod rewind;
 mod round;
 
 use std::collections::BTreeMap;
 
+pub use self::rewind::{Rewind, rewind};
 use self::round::{Course, Next, PageSeen};
 use super::{Engine, Step, SyncError};
 use crate::clock::Timestamp;

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod crash;
+mod deploy;
 mod doctor;
 mod fixtures;
 mod fuzz;
@@ -12,6 +13,7 @@ mod outage;
 mod poller;
 mod process;
 mod reconcile;
+mod recover;
 mod replay;
 mod replicas;
 mod retention;

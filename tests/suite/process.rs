@@ -41,9 +41,12 @@ async fn ends_with_zero_when_told_to_stop(engine: Engine) {
     command.arg("serve").env_clear().current_dir(std::env::temp_dir()).stderr(Stdio::null());
     command.envs(scene.variables.iter().map(|(name, value)| (*name, value.as_str())));
     let mut process = command.env("BIND_ADDR", &free).spawn().unwrap();
-    let ready = format!("http://{free}/health/ready");
-    let up = wait_until(PATIENCE, async || reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()))
-        .await;
+    let health = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_directory-mirror"));
+        command.arg("health").env_clear().current_dir(std::env::temp_dir()).env("BIND_ADDR", &free);
+        command.output().unwrap()
+    };
+    let up = wait_until(PATIENCE, async || health().status.success()).await;
     assert!(up, "the process does not become ready");
     assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
     let mut status = None;
@@ -54,5 +57,8 @@ async fn ends_with_zero_when_told_to_stop(engine: Engine) {
     .await;
     assert!(ended, "the process does not end within 10 s");
     assert_eq!(status.unwrap().code(), Some(0));
+    let down = health();
+    assert_eq!(down.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&down.stderr).starts_with("not healthy: "), "{down:?}");
     scene.stop().await;
 }

@@ -253,7 +253,7 @@ impl Drop for PostgresServer {
     }
 }
 
-fn postgres_binaries() -> Option<PathBuf> {
+pub fn postgres_binaries() -> Option<PathBuf> {
     let on_path =
         std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
     let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use self::checks::File;
 use self::finding::{Finding, Severity};
-use super::serve;
+use super::{own_server, serve};
 use crate::clock::Clock;
 use crate::config::{self, ApiConfig, Config, DatabaseConfig, Secret};
 use crate::db::{Db, pending_migrations};
@@ -141,10 +141,7 @@ async fn examine_api(config: &Config, rows: Option<&[DirectoryRow]>, findings: &
 }
 
 async fn examine_server(config: &Config) -> Finding {
-    let mut address = config.bind;
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
+    let address = own_server::address(config.bind).unwrap_or(config.bind);
     let client = reqwest::Client::builder().timeout(SERVER_PATIENCE).no_proxy().build();
     let answer = match client {
         Ok(client) => client.get(format!("http://{address}/health/ready")).send().await.ok(),

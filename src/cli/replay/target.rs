@@ -1,10 +1,11 @@
 //! Where events are posted, and with which secret.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Url;
 
+use crate::cli::own_server;
 use crate::config::{Config, ConfigProblems, Secret};
 use crate::webhook;
 
@@ -70,15 +71,8 @@ impl Target {
 
 /// Where a server that listens on `bind` is reached from this machine.
 fn own_url(bind: SocketAddr) -> Result<Url, TargetError> {
-    let address = match bind.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other,
-    };
-    if bind.port() == 0 {
-        return Err(TargetError::OpenPort);
-    }
-    let url = format!("http://{}{}", SocketAddr::new(address, bind.port()), webhook::PATH);
+    let address = own_server::address(bind).ok_or(TargetError::OpenPort)?;
+    let url = format!("http://{address}{}", webhook::PATH);
     Ok(Url::parse(&url).expect("an address and a port make a URL"))
 }
 

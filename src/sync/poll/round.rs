@@ -12,7 +12,7 @@ use crate::workos::EventsFrom;
 /// How late, or by how much out of order, the API may show an event.
 pub const OVERLAP: TimeDelta = TimeDelta::minutes(5);
 /// The API keeps events for 90 days; a day less leaves time to read them.
-const KEPT: TimeDelta = TimeDelta::days(89);
+pub(super) const KEPT: TimeDelta = TimeDelta::days(89);
 /// The longest range that a request may ask for.
 const LONGEST_RANGE: TimeDelta = TimeDelta::days(30);
 
