@@ -43,7 +43,7 @@ proptest! {
         user_truth(&mut set, &user_id(1), Answer::Gone, &truth(number, 1));
         for target in targets {
             prop_assert_eq!(set.marks.contains_key(&target), version > number);
-            prop_assert_eq!(set.marks_cleared.contains(&target), version <= number);
+            prop_assert_eq!(set.marks_cleared.contains_key(&target), version <= number);
         }
     }
 
