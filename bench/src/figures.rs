@@ -143,8 +143,7 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let (low, high) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
         Some(Self { low, median, high })
     }
 
@@ -193,13 +192,16 @@ fn compare(figure: Figure, spreads: &BTreeMap<System, Spread>) -> (String, Strin
     let ours = spreads.get(&System::Mirror).map(|spread| spread.median);
     let peer = if figure.more_is_better() { medians(false).reduce(f64::max) } else { medians(false).reduce(f64::min) };
     let ratio = ours.zip(peer).filter(|(ours, peer)| *ours > 0.0 && *peer > 0.0);
-    let advantage =
-        ratio.map(|(ours, peer)| if figure.more_is_better() { ours / peer } else { peer / ours });
+    let advantage = ratio.map(|(ours, peer)| if figure.more_is_better() { ours / peer } else { peer / ours });
     let goal = figure.goal();
     let compared = match (&goal, advantage) {
         (_, None) => "–".to_owned(),
         (Some(_), Some(times)) | (None, Some(times)) => {
-            if figure.more_is_better() { format!("{} times", show(times)) } else { format!("1 / {}", show(times)) }
+            if figure.more_is_better() {
+                format!("{} times", show(times))
+            } else {
+                format!("1 / {}", show(times))
+            }
         }
     };
     let (wanted, reached) = match goal {

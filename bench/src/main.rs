@@ -43,12 +43,9 @@ struct Arguments {
     /// Events a second of the load at a fixed rate.
     #[arg(long, default_value_t = 300.0)]
     rate: f64,
-    /// Leave out the first sync of 10,000 users.
-    #[arg(long)]
-    no_first_sync: bool,
-    /// Leave out the load at a fixed rate.
-    #[arg(long)]
-    no_rate: bool,
+    /// The first sync of 10,000 users alone, or the loads alone.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Folder of the release binaries.
     #[arg(long, default_value = "target/release")]
     binaries: PathBuf,
@@ -58,6 +55,13 @@ struct Arguments {
     /// After the closed loop print the statements that took part, by how often.
     #[arg(long)]
     statements: bool,
+}
+
+/// What can be measured alone.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    FirstSync,
+    Loads,
 }
 
 fn main() -> Result<()> {

@@ -30,7 +30,8 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a cluster below `TMPDIR` and starts it; as another user if we are root, since PostgreSQL refuses to be.
     pub async fn start() -> Result<Self> {
-        let binaries = binaries().ok_or("PostgreSQL's initdb was not found: install PostgreSQL, or put it on the PATH")?;
+        let binaries =
+            binaries().ok_or("PostgreSQL's initdb was not found: install PostgreSQL, or put it on the PATH")?;
         let folder = tempfile::Builder::new().prefix("dm-bench-pg-").tempdir()?.keep();
         let root = Command::new("id").arg("-u").output()?.stdout.starts_with(b"0");
         let mut command = if root {
