@@ -141,11 +141,11 @@ fn may_fold(lease: &Lease, connection: &DbConnection) -> String {
     if matches!(connection, DbConnection::Sqlite(_)) {
         return "true".to_owned();
     }
-    format!(
-        "COALESCE((SELECT {} FROM directory_work WHERE directory_work.directory_id = inbox_events.directory_id), {})",
-        lease.may_work(connection),
-        lease.is_first(),
-    )
+    // The subqueries do not depend on the event, so that they are run once and not for each event of a backlog.
+    let ours = format!("SELECT directory_id FROM directory_work WHERE {}", lease.may_work(connection));
+    let unknown = "inbox_events.directory_id IS NULL
+        OR inbox_events.directory_id NOT IN (SELECT directory_id FROM directory_work)";
+    format!("(inbox_events.directory_id IN ({ours}) OR ({} AND ({unknown})))", lease.is_first())
 }
 
 async fn insert(connection: &mut DbConnection, events: Vec<&NewInboxEvent>) -> Result<usize, DbError> {
