@@ -25,3 +25,7 @@ contracts *which:
 # Fuzzes what comes from outside: `just fuzz all 180`, `just fuzz header`.
 fuzz *arguments:
     ./scripts/fuzz {{arguments}}
+
+# Measures beside the documented handler, on this machine.
+bench *arguments:
+    ./scripts/bench {{arguments}}

@@ -16,7 +16,7 @@ use crate::config::{DatabaseConfig, PostgresConfig};
 /// How long a caller waits for a connection before the database counts as unreachable.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 /// Connections to PostgreSQL: the inbox, fold, health, and a few directories at once.
-const POSTGRES_CONNECTIONS: usize = 10;
+pub(super) const POSTGRES_CONNECTIONS: usize = 10;
 const SQLITE_READERS: usize = 4;
 
 /// The database. Cheap to clone.
@@ -183,6 +183,16 @@ async fn begin_on_postgres(pool: &Pool<AsyncPgConnection>) -> Result<Object<Asyn
     }
 }
 
+impl DbConnection {
+    /// Closes it, so that it does not go back to its pool.
+    pub(super) fn discard(self) {
+        match self {
+            Self::Postgres(object) => drop(Object::take(object)),
+            Self::Sqlite(object) => drop(Object::take(object)),
+        }
+    }
+}
+
 impl Transaction {
     /// The connection within the transaction.
     pub fn connection(&mut self) -> &mut DbConnection {
@@ -210,10 +220,8 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        match self.connection.take() {
-            Some(DbConnection::Postgres(object)) => drop(Object::take(object)),
-            Some(DbConnection::Sqlite(object)) => drop(Object::take(object)),
-            None => {}
+        if let Some(connection) = self.connection.take() {
+            connection.discard();
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::records::EdgeMemoryRow;
@@ -92,22 +92,31 @@ impl Db {
         let of_members: Vec<String> = beliefs.members.iter().map(|(group, _)| group.to_string()).collect();
         let groups: BTreeSet<&str> = groups.into_iter().chain(of_members.iter().map(String::as_str)).collect();
         believe_groups(connection, &mut beliefs, &groups.into_iter().collect::<Vec<_>>()).await?;
-        let count = |wanted: fn(&MarkTarget) -> bool| marks.iter().filter(|mark| wanted(&mark.target)).count();
+        let marked_users: Vec<&str> = marks.iter().filter_map(|mark| marked_user(&mark.target)).collect();
         // One record costs one request, wherever it stands in the list.
-        if count(|target| matches!(target, MarkTarget::User(_))) > 1 {
-            for row in places(connection, "users", "user", directory, now).await? {
+        if marked_users.len() > 1 {
+            for row in places(connection, "users", "user", directory, (marked_users, now)).await? {
                 let id = DirectoryUserId::from_stored(row.id.clone());
                 beliefs.users.entry(id).or_default().place = Some(row.into_place(DirectoryUserId::from_stored));
             }
         }
-        if count(|target| matches!(target, MarkTarget::Group(_))) > 1 {
-            for row in places(connection, "groups", "group", directory, now).await? {
+        let marked_groups: Vec<&str> = marks.iter().filter_map(|mark| marked_group(&mark.target)).collect();
+        if marked_groups.len() > 1 {
+            for row in places(connection, "groups", "group", directory, (marked_groups, now)).await? {
                 let id = DirectoryGroupId::from_stored(row.id.clone());
                 beliefs.groups.entry(id).or_default().place = Some(row.into_place(DirectoryGroupId::from_stored));
             }
         }
         Ok(beliefs)
     }
+}
+
+fn marked_user(target: &MarkTarget) -> Option<&str> {
+    if let MarkTarget::User(id) = target { Some(id.as_str()) } else { None }
+}
+
+fn marked_group(target: &MarkTarget) -> Option<&str> {
+    if let MarkTarget::Group(id) = target { Some(id.as_str()) } else { None }
 }
 
 impl PlaceRow {
@@ -122,28 +131,37 @@ async fn places(
     table: &str,
     kind: &str,
     directory: &DirectoryId,
-    now: Timestamp,
+    (marked, now): (Vec<&str>, Timestamp),
 ) -> Result<Vec<PlaceRow>, DbError> {
-    // PostgreSQL's order depends on the database's locale otherwise.
-    let collate = match connection {
-        DbConnection::Postgres(_) => " COLLATE \"C\"",
-        DbConnection::Sqlite(_) => "",
+    let listed = |collate: &str| {
+        format!(
+            "SELECT id, place, previous FROM (
+                SELECT directory_{kind}_id AS id, row_number() OVER w - 1 AS place, lag(directory_{kind}_id) OVER w AS previous
+                FROM {table} WHERE directory_id = $1 AND deleted_at IS NULL AND directory_{kind}_id IS NOT NULL
+                WINDOW w AS (ORDER BY directory_{kind}_id{collate})
+             ) AS listed"
+        )
     };
-    let query = format!(
-        "SELECT id, place, previous FROM (
-            SELECT directory_{kind}_id AS id, row_number() OVER w - 1 AS place, lag(directory_{kind}_id) OVER w AS previous
-            FROM {table} WHERE directory_id = $1 AND deleted_at IS NULL AND directory_{kind}_id IS NOT NULL
-            WINDOW w AS (ORDER BY directory_{kind}_id{collate})
-         ) AS listed
-         WHERE id IN (SELECT directory_{kind}_id FROM marks WHERE directory_id = $1 AND kind = '{kind}' AND due_at <= $2)"
-    );
-    Ok(with_connection!(connection, c => {
-        diesel::sql_query(&query)
-            .bind::<Text, _>(directory.as_str())
-            .bind::<Instant, _>(StoredInstant(now))
-            .load(c)
-            .await
-    })?)
+    match connection {
+        // Its order depends on the database's locale without the collation. An array, since a table that fills and empties
+        // as `marks` does has no statistics that would keep it from joining row by row.
+        DbConnection::Postgres(object) => {
+            diesel::sql_query(format!("{} WHERE id = ANY ($2)", listed(" COLLATE \"C\"")))
+                .bind::<Text, _>(directory.as_str())
+                .bind::<Array<Text>, _>(marked)
+                .load(&mut **object)
+                .await
+        }
+        DbConnection::Sqlite(object) => {
+            let due = format!("SELECT directory_{kind}_id FROM marks WHERE directory_id = $1 AND kind = '{kind}'");
+            diesel::sql_query(format!("{} WHERE id IN ({due} AND due_at <= $2)", listed("")))
+                .bind::<Text, _>(directory.as_str())
+                .bind::<Instant, _>(StoredInstant(now))
+                .load(&mut **object)
+                .await
+        }
+    }
+    .map_err(DbError::from)
 }
 
 async fn believe_users(connection: &mut DbConnection, beliefs: &mut Beliefs, ids: &[&str]) -> Result<(), DbError> {

@@ -99,7 +99,7 @@ impl Writer {
     }
 
     async fn commit(&self, batch: Vec<Request>) {
-        let mut events: Vec<NewInboxEvent> = batch.iter().map(|request| request.event.clone()).collect();
+        let mut events: Vec<&NewInboxEvent> = batch.iter().map(|request| &request.event).collect();
         // Sorted, so that two writers never wait for each other; once each, since PostgreSQL takes no row twice.
         events.sort_by(|a, b| a.event_id.cmp(&b.event_id));
         events.dedup_by(|a, b| a.event_id == b.event_id);
@@ -107,7 +107,7 @@ impl Writer {
             Ok(()) => batch.into_iter().for_each(|request| answer(request, Ok(()))),
             Err(DbError::Data(_)) if batch.len() > 1 => {
                 for request in batch {
-                    let stored = self.store(vec![request.event.clone()]).await;
+                    let stored = self.store(vec![&request.event]).await;
                     answer(request, stored.map_err(|error| refused(&error)));
                 }
             }
@@ -118,7 +118,7 @@ impl Writer {
         }
     }
 
-    async fn store(&self, events: Vec<NewInboxEvent>) -> Result<(), DbError> {
+    async fn store(&self, events: Vec<&NewInboxEvent>) -> Result<(), DbError> {
         let started = Instant::now();
         let new = self.db.store_events(events).await?;
         self.metrics.inbox_committed(started.elapsed());

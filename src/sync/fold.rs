@@ -13,8 +13,10 @@ use crate::mirror::{self, FoldContext, Touched};
 use crate::model::{DirectoryId, EventId, EventStatus, Hint};
 use crate::webhook::event;
 
-/// The most events in one fold: on SQLite they hold the write lock for some milliseconds.
-const BATCH_EVENTS: i64 = 128;
+/// The most events in one fold. On SQLite they hold the write lock for some milliseconds; PostgreSQL is asked about
+/// as often for many as for few, for each directory among them.
+const BATCH_EVENTS_SQLITE: i64 = 128;
+const BATCH_EVENTS_POSTGRES: i64 = 512;
 const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 /// An event that cannot be stored is dead after this many attempts.
 const MAX_ATTEMPTS: i32 = 5;
@@ -30,7 +32,8 @@ impl Engine {
     /// # Errors
     /// [`DbError`] if the database fails; the events stay pending.
     pub async fn fold_step(&self) -> Result<Step, DbError> {
-        let events = self.db.pending_events(&self.lease, self.clock.now(), BATCH_EVENTS, BATCH_BYTES).await?;
+        let limit = if self.db.is_postgres() { BATCH_EVENTS_POSTGRES } else { BATCH_EVENTS_SQLITE };
+        let events = self.db.pending_events(&self.lease, self.clock.now(), limit, BATCH_BYTES).await?;
         if events.is_empty() {
             return Ok(Step::Idle);
         }

@@ -109,11 +109,11 @@ impl Engine {
         if events.is_empty() {
             return Ok(0);
         }
-        match self.db.store_events(events.values().cloned().collect()).await {
+        match self.db.store_events(events.values().collect()).await {
             Err(DbError::Data(_)) => {
                 let mut stored = 0;
                 for (event_id, event) in events {
-                    match self.db.store_events(vec![event]).await {
+                    match self.db.store_events(vec![&event]).await {
                         Ok(new) => stored += new,
                         // It would be refused again: it must not hold up those behind it.
                         Err(DbError::Data(reason)) => {

@@ -4,7 +4,7 @@ use chrono::Utc;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Engine, PATIENCE, SECRET, Scene, on_both_engines, wait_until};
+use crate::support::{Engine, PATIENCE, SECRET, Scene, connect, on_both_engines, run, wait_until};
 
 on_both_engines!(answers, keeps_what_it_cannot_read, folds_duplicates_once, survives_a_client_that_hangs_up);
 
@@ -122,4 +122,21 @@ async fn survives_a_client_that_hangs_up(engine: Engine) {
     assert_eq!(post(&scene, body.clone(), sign(&body)).await.status(), StatusCode::OK);
     assert_eq!(reqwest::get(scene.url("/health/ready")).await.unwrap().status(), StatusCode::OK);
     scene.stop().await;
+}
+
+#[test]
+fn stores_though_postgres_dropped_every_connection() {
+    run(async {
+        let scene = Scene::start(Engine::Postgres).await;
+        let client = connect(&scene.variables).await;
+        for id in ["event_1", "event_2"] {
+            let body = event(id, "dsync.token.created", &json!({"id": "t", "directory_id": "d"}));
+            assert_eq!(post(&scene, body.clone(), sign(&body)).await.status(), StatusCode::OK, "{id}");
+            let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            client.batch_execute(others).await.unwrap();
+        }
+        assert_eq!(scene.service().db().event_outcomes().await.unwrap().len(), 2);
+        scene.stop().await;
+    });
 }

@@ -1,0 +1,3 @@
+DROP INDEX inbox_events_removals;
+DROP INDEX inbox_events_pending;
+CREATE INDEX inbox_events_pending ON inbox_events (received_at) WHERE status = 'pending';

@@ -1,0 +1,6 @@
+-- In the order that fold asks for, so that a long backlog is neither sorted nor searched for its removals.
+DROP INDEX inbox_events_pending;
+CREATE INDEX inbox_events_pending ON inbox_events (received_at, event_id) WHERE status = 'pending';
+CREATE INDEX inbox_events_removals ON inbox_events (received_at, event_id)
+WHERE status = 'pending'
+    AND event_type IN ('dsync.deleted', 'dsync.user.deleted', 'dsync.group.deleted', 'dsync.group.user_removed');
