@@ -10,6 +10,10 @@ check:
 test:
     ./scripts/test
 
+# Faults under load, on both engines: `just crash [ROUNDS] [SEED]`.
+crash *arguments:
+    ./scripts/crash {{arguments}}
+
 # Formats every crate.
 fmt:
     cargo fmt --all

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -12,17 +12,17 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Db, DbError};
-use crate::http::{self, HealthState};
+use crate::http::{self, HealthState, connections};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::sync::{Engine, Retention, Worker};
+use crate::webhook::BodyMemory;
 use crate::workos::{ApiError, WorkosClient};
 
 /// Two suffice: a request only waits for its commit.
 const HTTP_THREADS: usize = 2;
-const MAX_CONNECTIONS_PER_THREAD: usize = 2048;
-/// How long a client may take to send its request's head.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Each may hold a small body and half a head, so this bounds the memory that clients can take.
+const MAX_CONNECTIONS: usize = 1024;
 /// How long requests under way may take once we are told to stop.
 const SHUTDOWN_SECONDS: u64 = 5;
 
@@ -102,18 +102,22 @@ impl Service {
             token: config.health_token.clone(),
         });
         let (webhook, clock) = (web::Data::new(config.webhook.clone()), web::Data::new(clock));
+        let memory = web::Data::new(BodyMemory::new(config.webhook.max_body_bytes));
         let (queue, receives) = (inbox.clone(), config.role.receives());
         let server = HttpServer::new(move || {
             App::new()
+                .wrap(from_fn(connections::note_request))
                 .app_data(webhook.clone())
+                .app_data(memory.clone())
                 .app_data(clock.clone())
                 .app_data(web::Data::new(queue.clone()))
                 .app_data(health.clone())
                 .configure(|routes| http::configure(routes, receives))
         })
         .workers(HTTP_THREADS)
-        .max_connections(MAX_CONNECTIONS_PER_THREAD)
-        .client_request_timeout(REQUEST_TIMEOUT)
+        .max_connections(connections::allowed(MAX_CONNECTIONS).div_ceil(HTTP_THREADS))
+        .client_request_timeout(connections::HEAD_TIMEOUT)
+        .on_connect(connections::watch)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen(listener)

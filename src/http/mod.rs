@@ -1,5 +1,6 @@
 //! Every route, in one table.
 
+pub mod connections;
 mod health;
 mod metrics;
 
@@ -15,7 +16,7 @@ pub use health::HealthState;
 
 use crate::webhook::{self, WebhookError};
 
-/// Adds the routes. The app's data must hold `WebhookConfig`, `Clock`, `Inbox` and [`HealthState`].
+/// Adds the routes. The app's data must hold `WebhookConfig`, `BodyMemory`, `Clock`, `Inbox` and [`HealthState`].
 /// The webhook is there if this process `receives`.
 pub fn configure(config: &mut web::ServiceConfig, receives: bool) {
     if receives {

@@ -47,6 +47,10 @@ label! {
         BodyTooLarge = "body_too_large",
         /// The body did not arrive whole.
         BodyUnreadable = "body_unreadable",
+        /// The body did not arrive in time.
+        BodyTooSlow = "body_too_slow",
+        /// Other large bodies held all the memory that they may.
+        BodyMemory = "body_memory",
         /// Too many events wait for their commit.
         InboxFull = "inbox_full",
         /// The inbox could not commit.

@@ -1,5 +1,6 @@
 //! `POST /api/webhooks/workos/directory-sync`: verified by type, stored, and only then answered.
 
+mod body;
 pub mod event;
 pub mod signature;
 
@@ -9,9 +10,10 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, web};
-use futures_util::StreamExt;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
+pub use self::body::BodyMemory;
 use self::signature::{SignatureError, SignatureHeader};
 use crate::clock::{Clock, Timestamp};
 use crate::config::WebhookConfig;
@@ -33,6 +35,12 @@ pub enum WebhookError {
     /// The body is over the limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    /// The body did not arrive in time.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// Other large bodies hold all the memory that they may: WorkOS tries again.
+    #[error("too many large bodies are under way")]
+    Busy,
     /// The body did not arrive whole.
     #[error("the body could not be read")]
     Unreadable,
@@ -51,6 +59,8 @@ impl WebhookError {
             Self::Signature(SignatureError::Mismatch) => Refusal::SignatureMismatch,
             Self::Signature(SignatureError::Stale) => Refusal::SignatureStale,
             Self::TooLarge(_) => Refusal::BodyTooLarge,
+            Self::TooSlow => Refusal::BodyTooSlow,
+            Self::Busy => Refusal::BodyMemory,
             Self::Unreadable => Refusal::BodyUnreadable,
             Self::Inbox(InboxError::Full) => Refusal::InboxFull,
             Self::Inbox(InboxError::CannotCommit) => Refusal::InboxCommit,
@@ -63,8 +73,9 @@ impl ResponseError for WebhookError {
         match self {
             Self::Signature(_) => StatusCode::UNAUTHORIZED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Unreadable => StatusCode::BAD_REQUEST,
-            Self::Inbox(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Inbox(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -72,13 +83,18 @@ impl ResponseError for WebhookError {
         let (code, message) = match self {
             Self::Signature(_) => ("invalid_signature", "the request's signature does not hold"),
             Self::TooLarge(_) => ("body_too_large", "the body is larger than this endpoint takes"),
+            Self::TooSlow => ("body_too_slow", "the body did not arrive in time"),
             Self::Unreadable => ("body_unreadable", "the body did not arrive whole"),
-            Self::Inbox(_) => ("unavailable", "the event was not stored; send it again"),
+            Self::Busy | Self::Inbox(_) => ("unavailable", "the event was not stored; send it again"),
         };
         tracing::warn!(cause = %self, "webhook refused");
         let mut response = HttpResponse::build(self.status_code());
-        if matches!(self, Self::Inbox(_)) {
+        if matches!(self, Self::Busy | Self::Inbox(_)) {
             response.insert_header((RETRY_AFTER, "5"));
+        }
+        if matches!(self, Self::TooLarge(_) | Self::TooSlow | Self::Busy | Self::Unreadable) {
+            // The rest of the body is not read.
+            response.force_close();
         }
         response.json(json!({"error": {"code": code, "message": message}}))
     }
@@ -88,6 +104,8 @@ impl ResponseError for WebhookError {
 pub struct VerifiedEvent {
     body: Vec<u8>,
     received_at: Timestamp,
+    /// Of the memory for large bodies; kept until the event is answered.
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 impl FromRequest for VerifiedEvent {
@@ -101,10 +119,12 @@ impl FromRequest for VerifiedEvent {
 }
 
 async fn verify(request: &HttpRequest, payload: Payload) -> Result<VerifiedEvent, WebhookError> {
-    // Both are put into every app by `http::configure`; without them nothing can be verified.
-    let (Some(config), Some(clock)) =
-        (request.app_data::<web::Data<WebhookConfig>>(), request.app_data::<web::Data<Clock>>())
-    else {
+    // Every app has them (`http::configure`); without them nothing can be verified.
+    let (Some(config), Some(clock), Some(memory)) = (
+        request.app_data::<web::Data<WebhookConfig>>(),
+        request.app_data::<web::Data<Clock>>(),
+        request.app_data::<web::Data<BodyMemory>>(),
+    ) else {
         return Err(InboxError::CannotCommit.into());
     };
     let mut headers = request.headers().get_all(signature::HEADER);
@@ -113,26 +133,10 @@ async fn verify(request: &HttpRequest, payload: Payload) -> Result<VerifiedEvent
         return Err(SignatureError::Malformed.into());
     }
     let header = SignatureHeader::parse(header.to_str().map_err(|_| SignatureError::Malformed)?)?;
-    let body = read_body(request, payload, config.max_body_bytes).await?;
+    let body = memory.read(request, payload).await?;
     let received_at = clock.now();
-    header.verify(&body, &config.secrets, config.tolerance, received_at)?;
-    Ok(VerifiedEvent { body, received_at })
-}
-
-async fn read_body(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Vec<u8>, WebhookError> {
-    let announced = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > limit) {
-        return Err(WebhookError::TooLarge(limit));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| WebhookError::Unreadable)?;
-        if body.len() + chunk.len() > limit {
-            return Err(WebhookError::TooLarge(limit));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+    header.verify(&body.bytes, &config.secrets, config.tolerance, received_at)?;
+    Ok(VerifiedEvent { body: body.bytes, received_at, _share: body.share })
 }
 
 /// Stores the event and answers 200 once it is committed.

@@ -1,5 +1,6 @@
 //! A database per test, a service in this process, and an emulator beside it.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use directory_mirror::app::Service;
 use directory_mirror::cli::compare::differences;
 use directory_mirror::clock::Clock;
 use directory_mirror::config::Config;
+use directory_mirror::db::Db;
 use tempfile::TempDir;
 use workos_emulator::{DeliveryOptions, Emulator, Options};
 
@@ -75,22 +77,27 @@ pub fn emulator_options() -> Options {
     Options { requests_per_minute: 0, directory_users_per_second: 0, delivery, ..Options::default() }
 }
 
+/// The configuration of a service beside the emulator, without limits of its own.
+pub fn variables(emulator: &Emulator, database_url: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("DATABASE_URL", database_url.to_owned()),
+        ("WORKOS_API_BASE_URL", emulator.url().to_owned()),
+        ("WORKOS_API_KEY", emulator.api_key()),
+        ("WORKOS_WEBHOOK_SECRET", format!("another-secret,{SECRET}")),
+        ("WORKOS_API_REQUESTS_PER_MINUTE", "0".to_owned()),
+        ("WORKOS_DIRECTORY_USERS_PER_SECOND", "0".to_owned()),
+        ("WEBHOOK_MAX_BODY_BYTES", "100000".to_owned()),
+        ("EVENTS_POLL_INTERVAL", "0".to_owned()),
+        ("BIND_ADDR", "127.0.0.1:0".to_owned()),
+    ]
+}
+
 impl Scene {
     /// An emulator and a database; the service is not started.
     pub async fn set(engine: Engine) -> Self {
         let emulator = Emulator::start(emulator_options()).await.unwrap();
         let database = TestDatabase::new(engine).await;
-        let variables = vec![
-            ("DATABASE_URL", database.url.clone()),
-            ("WORKOS_API_BASE_URL", emulator.url().to_owned()),
-            ("WORKOS_API_KEY", emulator.api_key()),
-            ("WORKOS_WEBHOOK_SECRET", format!("another-secret,{SECRET}")),
-            ("WORKOS_API_REQUESTS_PER_MINUTE", "0".to_owned()),
-            ("WORKOS_DIRECTORY_USERS_PER_SECOND", "0".to_owned()),
-            ("WEBHOOK_MAX_BODY_BYTES", "100000".to_owned()),
-            ("EVENTS_POLL_INTERVAL", "0".to_owned()),
-            ("BIND_ADDR", "127.0.0.1:0".to_owned()),
-        ];
+        let variables = variables(&emulator, &database.url);
         Self { emulator, service: None, _database: database, variables }
     }
 
@@ -129,24 +136,9 @@ impl Scene {
         self.url("/api/webhooks/workos/directory-sync")
     }
 
-    /// Waits until everything is delivered, folded and fetched and the mirror equals the emulator; and then demands
-    /// that no event is left or dead.
+    /// [`settle`] with the service in this process.
     pub async fn settle(&self) {
-        assert!(self.emulator.wait_for_deliveries(PATIENCE).await, "events are not delivered");
-        let db = self.service().db();
-        let mut found = Vec::new();
-        let equal = wait_until(PATIENCE, async || {
-            let backlog = db.backlog().await.unwrap();
-            found = differences(&db.copy_mirror().await.unwrap(), &self.emulator.truth());
-            let directories = db.directory_health().await.unwrap();
-            let scanned = directories.iter().all(|health| {
-                health.directory.deleted_at.is_some() || health.directory.sync_status.as_str() == "synced"
-            });
-            backlog.pending == 0 && backlog.marks == 0 && scanned && found.is_empty()
-        })
-        .await;
-        assert!(equal, "the mirror differs ({} ways): {found:#?} {:?}", found.len(), db.backlog().await);
-        assert_eq!(db.backlog().await.unwrap().dead, 0, "an event is dead");
+        settle(&self.emulator, self.service().db()).await;
     }
 
     pub async fn stop(mut self) {
@@ -155,6 +147,25 @@ impl Scene {
         }
         self.emulator.stop().await;
     }
+}
+
+/// Waits until everything is delivered, folded and fetched and the mirror equals the emulator; and then demands that no
+/// event is left or dead.
+pub async fn settle(emulator: &Emulator, db: &Db) {
+    assert!(emulator.wait_for_deliveries(PATIENCE).await, "events are not delivered");
+    let mut found = Vec::new();
+    let equal = wait_until(PATIENCE, async || {
+        let backlog = db.backlog().await.unwrap();
+        found = differences(&db.copy_mirror().await.unwrap(), &emulator.truth());
+        let directories = db.directory_health().await.unwrap();
+        let scanned = directories
+            .iter()
+            .all(|health| health.directory.deleted_at.is_some() || health.directory.sync_status.as_str() == "synced");
+        backlog.pending == 0 && backlog.marks == 0 && scanned && found.is_empty()
+    })
+    .await;
+    assert!(equal, "the mirror differs ({} ways): {found:#?} {:?}", found.len(), db.backlog().await);
+    assert_eq!(db.backlog().await.unwrap().dead, 0, "an event is dead");
 }
 
 /// Asks until the answer is yes; `false` if it never is.
@@ -198,17 +209,7 @@ impl PostgresServer {
         let binaries = postgres_binaries()
             .expect("PostgreSQL's initdb was not found: run ./scripts/test, which installs it, or put it on the PATH");
         let folder = tempfile::Builder::new().prefix("dm-pg-").tempdir().unwrap().keep();
-        let mut command = if is_root() {
-            // initdb refuses to run as root.
-            let owner = if has_user("postgres") { "postgres" } else { "nobody" };
-            assert!(Command::new("chown").arg(owner).arg(&folder).status().unwrap().success());
-            let mut command = Command::new("runuser");
-            command.args(["-u", owner, "--", "sh"]);
-            command
-        } else {
-            Command::new("sh")
-        };
-        let keeper = command
+        let keeper = as_server_owner("sh", &folder)
             .args(["-c", KEEPER, "keeper"])
             .arg(&folder)
             .arg(binaries)
@@ -253,6 +254,18 @@ impl Drop for PostgresServer {
     }
 }
 
+/// A command that may run PostgreSQL in `folder`: initdb and the server refuse to be run by root.
+pub fn as_server_owner(program: impl AsRef<OsStr>, folder: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let owner = if has_user("postgres") { "postgres" } else { "nobody" };
+    assert!(Command::new("chown").arg(owner).arg(folder).status().unwrap().success());
+    let mut command = Command::new("runuser");
+    command.args(["-u", owner, "--"]).arg(program);
+    command
+}
+
 pub fn postgres_binaries() -> Option<PathBuf> {
     let on_path =
         std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
@@ -267,7 +280,7 @@ pub fn postgres_binaries() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0"))
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+pub use self::op::Random;
 use self::op::{Op, history};
 use self::run::Simulation;
 use crate::outage::number;
