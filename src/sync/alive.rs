@@ -49,7 +49,7 @@ pub(super) async fn alive_loop(engine: Arc<Engine>, mut stop: watch::Receiver<bo
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "this worker cannot say that it is alive; others may take over"),
             Err(_) => {
-                tracing::warn!("the database is slow: this worker cannot say that it is alive; others may take over")
+                tracing::warn!("the database is slow: this worker cannot say that it is alive; others may take over");
             }
         }
     }
