@@ -33,7 +33,7 @@ pub enum Figure {
     EventSize,
 }
 
-/// What is to be reached: against the better peer of the same run, or on its own.
+/// What is to be reached: against the better handler of the same run, or on its own.
 enum Goal {
     TimesPeer(f64),
     ShareOfPeer(f64),
@@ -163,7 +163,7 @@ pub fn table(results: &BTreeMap<System, Vec<Figures>>, pgbench: &[f64]) -> Strin
         let _ = writeln!(text, "`pgbench`, 64 clients, one row of 1 KB a transaction: {} a second\n", spread.show());
     }
     let names: Vec<&str> = results.keys().map(|system| system.name()).collect();
-    let _ = writeln!(text, "| figure | {} | against the better peer | goal |", names.join(" | "));
+    let _ = writeln!(text, "| figure | {} | against the better handler | goal |", names.join(" | "));
     let _ = writeln!(text, "|{}", " --- |".repeat(names.len() + 3));
     for figure in Figure::ALL {
         let spreads: BTreeMap<System, Spread> = results
