@@ -60,7 +60,8 @@ impl BodyMemory {
             }
             if length > body.bytes.capacity() {
                 // By what has arrived, not by what is announced: a promise costs its sender nothing.
-                let capacity = (2 * length).min(at_most).max(length);
+                let bound = if length <= SMALL { at_most.min(SMALL) } else { at_most };
+                let capacity = (2 * length).min(bound).max(length);
                 self.take_share(&mut body.share, capacity)?;
                 body.bytes.reserve_exact(capacity - body.bytes.len());
             }

@@ -13,6 +13,7 @@ pub(super) enum Said {
 }
 
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a few dozen in a test case")]
 pub(super) enum Step {
     Hint(Hint),
     Truth { said: Said, steps_ago: i64, sent_before: i64 },
