@@ -154,7 +154,8 @@ impl Scene {
 pub async fn settle(emulator: &Emulator, db: &Db) {
     assert!(emulator.wait_for_deliveries(PATIENCE).await, "events are not delivered");
     let mut found = Vec::new();
-    let equal = wait_until(PATIENCE, async || {
+    // A doubtful answer is looked at once more a minute later.
+    let equal = wait_until(PATIENCE * 3, async || {
         let backlog = db.backlog().await.unwrap();
         found = differences(&db.copy_mirror().await.unwrap(), &emulator.truth());
         let directories = db.directory_health().await.unwrap();
