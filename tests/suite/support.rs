@@ -173,13 +173,15 @@ pub async fn settle(emulator: &Emulator, db: &Db) {
 pub async fn wait_until(patience: Duration, mut condition: impl AsyncFnMut() -> bool) -> bool {
     let started = Instant::now();
     loop {
+        let asked = Instant::now();
         if condition().await {
             return true;
         }
         if started.elapsed() > patience {
             return false;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // What is dear to ask is asked more rarely, so that asking does not become the load.
+        tokio::time::sleep(Duration::from_millis(10).max(asked.elapsed() * 4)).await;
     }
 }
 
