@@ -18,8 +18,10 @@ pub enum Disk {
     Limited(TempDir),
 }
 
-/// Ends with the process, however that ends: it reads from a pipe that only we hold.
+/// Ends with the process, however that ends: it reads from a pipe that only we hold. A signal to all, such as Ctrl-C, must
+/// not end it before it has cleared up.
 const KEEPER: &str = r#"
+trap '' INT TERM HUP
 mount -t tmpfs -o size=512m,mode=777 directory-mirror-test "$1" 2>/dev/null || exit 1
 echo mounted
 cat >/dev/null

@@ -22,6 +22,7 @@ pub struct Server {
 }
 
 const KEEPER: &str = r#"
+trap '' INT TERM HUP
 cat >/dev/null
 "$2/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
 rm -rf "$1/data"
