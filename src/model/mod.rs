@@ -2,6 +2,7 @@
 
 mod hint;
 mod ids;
+mod json;
 mod mark;
 mod record;
 mod rows;
@@ -9,6 +10,7 @@ mod state;
 
 pub use hint::{Change, Hint, HintKey};
 pub use ids::{DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, IdError, MAX_ID_BYTES};
+pub use json::read_json;
 pub use mark::{Mark, MarkKind, MarkTarget};
 pub use record::{
     DirectoryRecord, GroupRecord, RecordError, UserRecord, parse_timestamp, without_nul, without_nul_in_json,

@@ -1,6 +1,6 @@
 //! Records as WorkOS sends them, in webhooks and from the API, reduced to what the mirror keeps.
 
-use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
 
 use super::{DirectoryGroupId, DirectoryId, DirectoryUserId, IdError, directory_state};
@@ -200,9 +200,9 @@ pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
             .find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
             .map(|at| at.and_utc())
     })?;
-    // PostgreSQL's timestamptz and SQLite's integer microseconds both hold four-digit years.
-    let year = chrono::Datelike::year(&instant);
-    (0..=9999).contains(&year).then(|| instant.trunc_subsecs(6))
+    // As the engines keep it: no leap second, which is the first of the next minute there, and a year of four digits.
+    let instant = DateTime::from_timestamp_micros(instant.timestamp_micros())?;
+    (0..=9999).contains(&chrono::Datelike::year(&instant)).then_some(instant)
 }
 
 /// Replaces U+0000, which PostgreSQL stores neither in text nor in jsonb, by U+FFFD.
@@ -263,6 +263,14 @@ mod tests {
         for text in ["", "yesterday", "+262142-01-01T00:00:00Z", "2023-13-01 00:00:00"] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_leap_second_reads_as_it_is_stored() {
+        let at = parse_timestamp("2016-12-31T23:59:60.5Z").unwrap();
+        assert_eq!(Some(at), DateTime::from_timestamp_micros(at.timestamp_micros()));
+        assert_eq!(at, "2017-01-01T00:00:00.5Z".parse::<Timestamp>().unwrap());
+        assert_eq!(parse_timestamp("9999-12-31T23:59:60Z"), None, "a year of five digits");
     }
 
     #[test]

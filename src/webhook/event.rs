@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::Timestamp;
 use crate::model::{
     Change, DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, EventId, GroupRecord, Hint, HintKey,
-    UserRecord, parse_timestamp, without_nul,
+    UserRecord, parse_timestamp, read_json, without_nul,
 };
 
 /// What an envelope says before anyone decides what it means.
@@ -69,7 +69,7 @@ pub fn reason_to_ignore(event_type: &str) -> Option<&'static str> {
 }
 
 fn decode(body: &[u8]) -> Result<Value, EventError> {
-    serde_json::from_slice(body).map_err(|error| EventError::NotJson(error.line(), error.column()))
+    read_json(body).map_err(|error| EventError::NotJson(error.line(), error.column()))
 }
 
 fn text(value: &Value, field: &str) -> Option<String> {

@@ -13,7 +13,9 @@ use super::limits::{Limits, Priority, Request};
 use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
 use crate::metrics::{ApiPath, ApiStatus, Metrics, PauseScope};
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord};
+use crate::model::{
+    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord, read_json,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -278,7 +280,7 @@ impl WorkosClient {
                 Err(ApiError::RateLimited)
             }
             200 => {
-                let value = serde_json::from_slice(&reply.body);
+                let value = read_json(&reply.body);
                 let date = reply.date;
                 value.map(|value| Some((value, date))).map_err(|_| ApiError::Unreachable("a broken answer".to_owned()))
             }
