@@ -26,7 +26,8 @@ impl Engine {
         }
         if let Some(client) = &self.client {
             // The others give up a part of the budget when they next say that they are alive.
-            client.share_among(share.of, self.sign_of_life_interval());
+            let known_for = self.db.is_postgres().then(|| self.db.lease_length());
+            client.share_among(share.of, self.sign_of_life_interval(), known_for);
         }
         Ok(share)
     }

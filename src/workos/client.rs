@@ -39,6 +39,9 @@ pub enum ApiError {
     /// Any other status that is no answer, such as a proxy's 404.
     #[error("the API answers with status {0}")]
     Status(u16),
+    /// It was not sent: the share of the budget had lapsed.
+    #[error("this worker was not seen alive for too long: others have taken over, and nothing was asked")]
+    Withheld,
     /// A record that cannot be read: trying again gives the same.
     #[error("the API's answer cannot be read: {0}")]
     Undecodable(String),
@@ -184,9 +187,9 @@ impl WorkosClient {
     }
 
     /// Says among how many processes the key's budget is shared from now on. Where there are more than before, nothing is
-    /// sent for `settling`, in which the others learn of it.
-    pub fn share_among(&self, processes: u32, settling: Duration) {
-        self.gate.share_among(processes, settling);
+    /// sent for `settling`, in which the others learn of it; nor after `known_for`, until this is called again.
+    pub fn share_among(&self, processes: u32, settling: Duration, known_for: Option<Duration>) {
+        self.gate.share_among(processes, settling, known_for);
     }
 
     /// The API, asked on behalf of a directory: its requests take turns with those of others.
@@ -241,7 +244,7 @@ impl WorkosClient {
         request: Request,
     ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
         let asked = Instant::now();
-        let permit = self.gate.admit(request).await;
+        let permit = self.gate.admit(request).await.ok_or(ApiError::Withheld)?;
         let sent = Instant::now();
         let result = self.send(path, query, &permit).await;
         drop(permit);
@@ -336,12 +339,6 @@ impl<'a> Caller<'a> {
         self.directory
     }
 
-    /// The same, with another priority.
-    #[must_use]
-    pub fn with_priority(self, priority: Priority) -> Self {
-        Self { priority, ..self }
-    }
-
     /// The directory's own record: `GET /directories/{id}`; `None` for the API's own 404.
     ///
     /// # Errors
@@ -427,7 +424,9 @@ fn status_of<T>(result: &Result<Option<T>, ApiError>) -> ApiStatus {
         Err(ApiError::Refused(_)) => ApiStatus::Forbidden,
         Err(ApiError::RateLimited) => ApiStatus::RateLimited,
         Err(ApiError::Status(status)) => ApiStatus::of_failure(*status),
-        Err(ApiError::Unreachable(_) | ApiError::Undecodable(_) | ApiError::UnknownCursor) => ApiStatus::Unreachable,
+        Err(ApiError::Unreachable(_) | ApiError::Undecodable(_) | ApiError::UnknownCursor | ApiError::Withheld) => {
+            ApiStatus::Unreachable
+        }
     }
 }
 

@@ -74,13 +74,17 @@ impl Gate {
     }
 
     /// See [`Limits::share_among`].
-    pub(super) fn share_among(&self, processes: u32, settling: Duration) {
-        self.lock().limits.share_among(processes, settling, Instant::now());
+    pub(super) fn share_among(&self, processes: u32, settling: Duration, known_for: Option<Duration>) {
+        let mut queue = self.lock();
+        queue.limits.share_among(processes, settling, known_for, Instant::now());
+        let Queue { limits, waiting, .. } = &mut *queue;
+        waiting.retain(|ticket, _| limits.waits(*ticket));
+        drop(queue);
         self.changed.notify_one();
     }
 
-    /// Waits until the request may be sent.
-    pub(super) async fn admit(self: &Arc<Self>, request: Request) -> Permit {
+    /// Waits until the request may be sent; `None` if it is withdrawn, since this process's share had lapsed.
+    pub(super) async fn admit(self: &Arc<Self>, request: Request) -> Option<Permit> {
         let (mut place, let_go) = {
             let mut queue = self.lock();
             let ticket = queue.limits.enqueue(request.clone());
@@ -94,10 +98,9 @@ impl Gate {
             (Place { gate: self, ticket, request: Some(request.clone()) }, let_go)
         };
         self.changed.notify_one();
-        // The sender is dropped only by the place itself.
-        let _ = let_go.await;
+        let admitted = let_go.await.is_ok();
         place.request = None;
-        Permit { gate: Arc::clone(self), request }
+        admitted.then(|| Permit { gate: Arc::clone(self), request })
     }
 
     /// Opens for whoever may go, until nobody waits.
@@ -152,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_caller_who_gives_up_leaves_its_place_to_others() {
         let gate = Gate::new(Limits::new(0, 1));
-        let first = gate.admit(request(Priority::Small)).await;
+        let first = gate.admit(request(Priority::Small)).await.unwrap();
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
             async move { gate.admit(request(Priority::Small)).await }
@@ -163,7 +166,7 @@ mod tests {
         assert!(gate.lock().waiting.is_empty());
         let before = Instant::now();
         drop(first);
-        drop(gate.admit(request(Priority::Bulk)).await);
+        drop(gate.admit(request(Priority::Bulk)).await.unwrap());
         assert!(before.elapsed() >= Duration::from_secs(1), "a place is free a second after the answer");
     }
 }

@@ -143,6 +143,8 @@ pub struct Limits {
     users_per_second: u32,
     /// Among how many processes the key's budget is shared.
     share: u32,
+    /// Until when that holds; afterwards nothing is sent.
+    share_until: Option<Instant>,
     key: Option<Bucket>,
     key_paused_until: Option<Instant>,
     accounts: HashMap<String, Account>,
@@ -160,6 +162,7 @@ impl Limits {
             requests_per_minute,
             users_per_second,
             share: 1,
+            share_until: None,
             key: key_bucket(requests_per_minute, 1),
             key_paused_until: None,
             accounts: HashMap::new(),
@@ -170,9 +173,14 @@ impl Limits {
         }
     }
 
-    /// Says among how many processes the key's budget is shared from now on. Where there are more than before, nothing is
-    /// sent for `settling`, in which the others learn of it.
-    pub fn share_among(&mut self, processes: u32, settling: Duration, now: Instant) {
+    /// Says among how many processes the key's budget is shared from now on, and for how long that is known. Where there are
+    /// more than before, nothing is sent for `settling`, in which the others learn of it. Whatever waited while the share
+    /// had lapsed is withdrawn: others have taken over what it was for.
+    pub fn share_among(&mut self, processes: u32, settling: Duration, known_for: Option<Duration>, now: Instant) {
+        if self.has_lapsed(now) {
+            self.waiting.clear();
+        }
+        self.share_until = known_for.map(|length| now + length);
         if processes == self.share {
             return;
         }
@@ -186,6 +194,16 @@ impl Limits {
             key.filled_at = before.filled_at;
         }
         self.accounts.clear();
+    }
+
+    fn has_lapsed(&self, now: Instant) -> bool {
+        self.share_until.is_some_and(|until| until < now)
+    }
+
+    /// Whether the request still waits.
+    #[must_use]
+    pub fn waits(&self, ticket: Ticket) -> bool {
+        self.waiting.iter().any(|(waiting, _)| *waiting == ticket)
     }
 
     /// Adds a request to those that wait.
@@ -205,6 +223,9 @@ impl Limits {
 
     /// Chooses the request that goes next. Whoever sends it says when it is over, by [`Limits::answered`].
     pub fn next(&mut self, now: Instant) -> Next {
+        if self.has_lapsed(now) {
+            return Next::Nothing;
+        }
         if let Some(key) = &mut self.key {
             key.fill(now);
         }

@@ -136,7 +136,8 @@ fn stores_though_postgres_dropped_every_connection() {
                           WHERE datname = current_database() AND pid <> pg_backend_pid()";
             client.batch_execute(others).await.unwrap();
         }
-        assert_eq!(scene.service().db().event_outcomes().await.unwrap().len(), 2);
+        let stored = client.query_one("SELECT count(*) FROM directory_sync.inbox_events", &[]).await.unwrap();
+        assert_eq!(stored.get::<_, i64>(0), 2);
         scene.stop().await;
     });
 }

@@ -90,6 +90,19 @@ fn a_429_pauses_its_directory_and_a_second_one_elsewhere_the_key() {
 }
 
 #[test]
+fn nothing_is_sent_by_a_share_that_has_lapsed_nor_what_waited_meanwhile() {
+    let (mut limits, now) = (Limits::new(0, 4), Instant::now());
+    let second = Duration::from_secs(1);
+    limits.share_among(1, Duration::ZERO, Some(second), now);
+    limits.enqueue(users_of("a", Priority::Revocation));
+    assert_eq!(limits.next(now + 2 * second), Next::Nothing);
+    limits.share_among(1, Duration::ZERO, Some(second), now + 2 * second);
+    assert_eq!(limits.next(now + 2 * second), Next::Nothing, "it was for what others have taken over");
+    let anew = limits.enqueue(users_of("a", Priority::Revocation));
+    assert_eq!(limits.next(now + 2 * second), Next::Send(anew));
+}
+
+#[test]
 fn who_is_withdrawn_is_not_sent() {
     let (mut limits, now) = (Limits::new(0, 1), Instant::now());
     let first = limits.enqueue(users_of("a", Priority::Small));
@@ -102,7 +115,7 @@ fn who_is_withdrawn_is_not_sent() {
 fn a_budget_that_is_shared_anew_waits_for_what_others_sent() {
     let (mut limits, now) = (Limits::new(6000, 4), Instant::now());
     let settled = now + Duration::from_secs(5);
-    limits.share_among(3, Duration::from_secs(5), now);
+    limits.share_among(3, Duration::from_secs(5), None, now);
     limits.enqueue(groups_of("a", Priority::Small));
     assert_eq!(limits.next(now), Next::Wait(settled), "the others do not know yet");
     assert_eq!(send_all(&mut limits, settled).len(), 1);
@@ -122,7 +135,7 @@ proptest! {
     ) {
         let start = Instant::now();
         let mut limits = Limits::new(per_minute, per_second);
-        limits.share_among(share, Duration::ZERO, start);
+        limits.share_among(share, Duration::ZERO, None, start);
         let (mut now, mut under_way) = (start + Duration::from_secs(2), Vec::<(Instant, Request)>::new());
         let (mut of_key, mut of_users) = (Vec::new(), Vec::new());
         let mut requests = HashMap::new();
