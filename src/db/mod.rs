@@ -14,6 +14,7 @@ pub mod lease;
 mod listen;
 mod marks;
 mod migrations;
+mod pairs;
 mod planning;
 mod poller;
 mod postgres_tls;
