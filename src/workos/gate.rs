@@ -79,6 +79,11 @@ impl Gate {
         self.changed.notify_one();
     }
 
+    /// See [`Limits::users_room`].
+    pub(super) fn users_room(&self, directory: &str, least: u32) -> Result<u32, Instant> {
+        self.lock().limits.users_room(directory, least, Instant::now())
+    }
+
     /// Waits until the request may be sent.
     pub(super) async fn admit(self: &Arc<Self>, request: Request) -> Permit {
         let (mut place, let_go) = {
