@@ -305,7 +305,7 @@ impl MemoryRow {
     }
 }
 
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, QueryableByName)]
 #[diesel(table_name = edge_memory, treat_none_as_default_value = false)]
 pub struct EdgeMemoryRow {
     directory_group_id: String,
@@ -367,7 +367,7 @@ impl MemberRow {
     }
 }
 
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, QueryableByName)]
 #[diesel(table_name = marks, treat_none_as_default_value = false)]
 pub struct MarkRow {
     directory_id: String,

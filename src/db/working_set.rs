@@ -1,6 +1,6 @@
 //! Loads the part of the mirror that a batch touches, and writes back what changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -12,7 +12,7 @@ use super::records::{
 };
 use super::schema::{directories, edge_memory, entity_memory, group_members, groups, marks, users};
 use super::types::{StoredInstant, StoredUuid};
-use super::{DbConnection, DbError, with_connection};
+use super::{DbConnection, DbError, pairs, with_connection};
 use crate::clock::Timestamp;
 use crate::mirror::{EdgeKey, Touched, WorkingSet};
 use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget};
@@ -33,7 +33,7 @@ pub async fn load(
     load_users(connection, &mut set, &user_ids).await?;
     load_groups(connection, &mut set, &group_ids).await?;
     load_edges(connection, &mut set, touched).await?;
-    load_marks(connection, &mut set, &user_ids, &group_ids).await?;
+    load_marks(connection, &mut set, touched, &user_ids, &group_ids).await?;
     Ok(set)
 }
 
@@ -115,32 +115,13 @@ async fn load_groups(connection: &mut DbConnection, set: &mut WorkingSet, ids: &
     Ok(())
 }
 
-/// Loads the edges of the touched users and drops those that nobody asked for: pairs cannot be put into one `IN`
-/// that both engines plan well.
 async fn load_edges(connection: &mut DbConnection, set: &mut WorkingSet, touched: &Touched) -> Result<(), DbError> {
-    let groups: Vec<&str> =
-        touched.edges.iter().map(|key| key.0.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
-    let users: Vec<&str> =
-        touched.edges.iter().map(|key| key.1.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
-    for group_chunk in groups.chunks(IDS_PER_QUERY) {
-        for user_chunk in users.chunks(IDS_PER_QUERY) {
-            let rows: Vec<EdgeMemoryRow> = with_connection!(connection, c => {
-                edge_memory::table
-                    .filter(edge_memory::directory_group_id.eq_any(group_chunk))
-                    .filter(edge_memory::directory_user_id.eq_any(user_chunk))
-                    .select(EdgeMemoryRow::as_select())
-                    .load(c)
-                    .await
-            })?;
-            for row in rows {
-                let (key, memory) = row.into_model();
-                if touched.edges.contains(&key) {
-                    let edge = set.edge(&key);
-                    edge.was_present = memory.present;
-                    edge.memory = memory;
-                }
-            }
-        }
+    let keys: Vec<&EdgeKey> = touched.edges.iter().collect();
+    for row in pairs::edge_memories(connection, &keys).await? {
+        let (key, memory) = row.into_model();
+        let edge = set.edge(&key);
+        edge.was_present = memory.present;
+        edge.memory = memory;
     }
     Ok(())
 }
@@ -183,9 +164,11 @@ pub async fn announced_edges(
     Ok(announced.map(|(key, _)| key).collect())
 }
 
+/// Loads the marks by their whole key: a condition on less would look through all that a directory has.
 async fn load_marks(
     connection: &mut DbConnection,
     set: &mut WorkingSet,
+    touched: &Touched,
     users: &[&str],
     groups: &[&str],
 ) -> Result<(), DbError> {
@@ -198,8 +181,8 @@ async fn load_marks(
     for chunk in users.chunks(IDS_PER_QUERY) {
         rows.extend(with_connection!(connection, c => {
             marks::table
-                .filter(of_directory)
-                .filter(marks::directory_user_id.eq_any(chunk))
+                .filter(of_directory.and(marks::kind.eq_any(["user", "user_groups"])))
+                .filter(marks::directory_group_id.eq("").and(marks::directory_user_id.eq_any(chunk)))
                 .select(MarkRow::as_select())
                 .load::<MarkRow>(c)
                 .await
@@ -208,13 +191,15 @@ async fn load_marks(
     for chunk in groups.chunks(IDS_PER_QUERY) {
         rows.extend(with_connection!(connection, c => {
             marks::table
-                .filter(of_directory)
+                .filter(of_directory.and(marks::kind.eq_any(["group", "group_members"])))
                 .filter(marks::directory_user_id.eq("").and(marks::directory_group_id.eq_any(chunk)))
                 .select(MarkRow::as_select())
                 .load::<MarkRow>(c)
                 .await
         })?);
     }
+    let edges: Vec<&EdgeKey> = touched.edges.iter().collect();
+    rows.extend(pairs::edge_marks(connection, &directory, &edges).await?);
     for mark in rows.into_iter().filter_map(MarkRow::into_model) {
         set.marks.insert(mark.target.clone(), mark);
     }

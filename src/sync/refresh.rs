@@ -17,10 +17,6 @@ use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
 use crate::workos::{Priority, WorkosClient};
 
-/// Marks that are planned together.
-const HORIZON: i64 = 4096;
-/// Requests that are under way together for one directory.
-const WAVE: u32 = 16;
 /// A mark that cannot be decided, since the API's answers are in doubt, is looked at again after this long.
 const DOUBT_SECONDS: i64 = 60;
 /// What the brake holds is looked at again after this long: perhaps it was found again meanwhile.
@@ -40,6 +36,12 @@ enum ScanToDo {
     Again { begins: bool },
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    All,
+    Urgent,
+}
+
 impl Engine {
     /// Does one piece of work for a directory: its own record, then a page of its scan, then a wave of marks.
     ///
@@ -48,19 +50,21 @@ impl Engine {
     pub async fn refresh_step(&self, directory: &DirectoryId) -> Result<Step, SyncError> {
         let Some(client) = &self.client else { return Ok(Step::Idle) };
         let now = self.clock.now();
-        let marks = self.db.due_marks(directory, now, HORIZON).await?;
+        let marks = self.db.due_marks(directory, now, planning::HORIZON as i64).await?;
         if marks.first().is_some_and(|mark| mark.target == MarkTarget::Directory) {
             self.timed(RefreshStep::Directory, self.refresh_directory(client, directory)).await?;
             return Ok(Step::Ran);
         }
         match self.scan_to_do(directory, marks.is_empty()).await? {
             ScanToDo::None if marks.is_empty() => return Ok(Step::Idle),
-            ScanToDo::None => self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks)).await?,
+            ScanToDo::None => {
+                self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks, Marks::All)).await?
+            }
             // A first scan fetches what is marked anyway; only who left is asked for at once.
             ScanToDo::First => {
                 let urgent: Vec<Mark> = marks.into_iter().filter(|mark| mark.urgent).collect();
                 if !urgent.is_empty() {
-                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, urgent)).await?;
+                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, urgent, Marks::Urgent)).await?;
                 }
                 self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
             }
@@ -71,7 +75,7 @@ impl Engine {
                 }
                 // A long scan must not keep a change waiting.
                 if !marks.is_empty() {
-                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks)).await?;
+                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks, Marks::All)).await?;
                 }
                 self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
             }
@@ -145,10 +149,26 @@ impl Engine {
         &self,
         client: &WorkosClient,
         directory: &DirectoryId,
-        marks: Vec<Mark>,
+        mut marks: Vec<Mark>,
+        which: Marks,
     ) -> Result<(), SyncError> {
-        let beliefs = self.db.beliefs(directory, &marks, self.clock.now()).await?;
-        let wave = planning::next_wave(&marks, &beliefs, planning::path_costs(client.spacing()), WAVE);
+        let costs = planning::path_costs(client.spacing());
+        while let Err(at) = client.users_room(directory, planning::least_room(&marks, costs)) {
+            tokio::time::sleep_until(at).await;
+            // Others may have come in meanwhile, and the directory's own record goes first.
+            marks = self.db.due_marks(directory, self.clock.now(), planning::HORIZON as i64).await?;
+            marks.retain(|mark| mark.target != MarkTarget::Directory && (mark.urgent || which == Marks::All));
+        }
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let users_room = client.users_room(directory, 0).unwrap_or_default();
+        let now = self.clock.now();
+        let mut beliefs = self.db.beliefs(directory, &marks, now).await?;
+        if planning::are_part_of_more(&marks, now) {
+            beliefs.read_users_by(&self.db.user_page_cursors(directory, planning::PAGE_SIZE.get()).await?);
+        }
+        let wave = planning::next_wave(&marks, &beliefs, costs, users_room);
         let first = self.db.next_numbers(directory, &self.lease, wave.len()).await?;
         let sent_at = self.clock.now();
         let requests = wave

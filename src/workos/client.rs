@@ -186,6 +186,14 @@ impl WorkosClient {
         self.gate.spacing()
     }
 
+    /// How many requests to `/directory_users` the directory's own limit lets go now, if that are `least` or the whole limit.
+    ///
+    /// # Errors
+    /// When to ask again: there are fewer.
+    pub fn users_room(&self, directory: &DirectoryId, least: u32) -> Result<u32, tokio::time::Instant> {
+        self.gate.users_room(directory.as_str(), least)
+    }
+
     /// Says among how many processes the key's budget is shared from now on. Where there are more than before, nothing is
     /// sent for `settling`, in which the others learn of it; nor after `known_for`, until this is called again.
     pub fn share_among(&self, processes: u32, settling: Duration, known_for: Option<Duration>) {

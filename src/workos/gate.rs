@@ -83,6 +83,11 @@ impl Gate {
         self.changed.notify_one();
     }
 
+    /// See [`Limits::users_room`].
+    pub(super) fn users_room(&self, directory: &str, least: u32) -> Result<u32, Instant> {
+        self.lock().limits.users_room(directory, least, Instant::now())
+    }
+
     /// Waits until the request may be sent; `None` if it is withdrawn, since this process's share had lapsed.
     pub(super) async fn admit(self: &Arc<Self>, request: Request) -> Option<Permit> {
         let (mut place, let_go) = {

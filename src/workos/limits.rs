@@ -115,11 +115,15 @@ struct Window {
 impl Window {
     /// When there is room; `None` if that depends on an answer.
     fn ready_at(&mut self, limit: u32, now: Instant) -> Option<Instant> {
+        if self.used(now) < limit { Some(now) } else { self.counted_until.front().copied() }
+    }
+
+    /// How many places are taken.
+    fn used(&mut self, now: Instant) -> u32 {
         while self.counted_until.front().is_some_and(|until| *until <= now) {
             self.counted_until.pop_front();
         }
-        let counted = u32::try_from(self.counted_until.len()).unwrap_or(u32::MAX);
-        if self.under_way + counted < limit { Some(now) } else { self.counted_until.front().copied() }
+        self.under_way.saturating_add(u32::try_from(self.counted_until.len()).unwrap_or(u32::MAX))
     }
 
     fn is_unused(&self) -> bool {
@@ -321,6 +325,30 @@ impl Limits {
         };
         *paused = (*paused).max(Some(until));
         whole_key
+    }
+
+    /// How many requests to `/directory_users` a directory's own limit lets go now, if that are `least` or the whole limit.
+    ///
+    /// # Errors
+    /// When to ask again: there are fewer.
+    pub fn users_room(&mut self, directory: &str, least: u32, now: Instant) -> Result<u32, Instant> {
+        let limit = self.users_per_second;
+        if limit == 0 {
+            return Ok(u32::MAX);
+        }
+        let Some(account) = self.accounts.get_mut(directory) else { return Ok(limit) };
+        if let Some(until) = account.paused_until.filter(|until| *until > now) {
+            return Err(until);
+        }
+        let used = account.window.used(now);
+        let room = limit.saturating_sub(used);
+        let missing = least.min(limit).saturating_sub(room) as usize;
+        if missing == 0 {
+            return Ok(room);
+        }
+        // How long what is under way counts will be known with its answer.
+        let free_at = account.window.counted_until.get(missing - 1).copied();
+        Err(free_at.unwrap_or(now + USERS_WINDOW / limit))
     }
 
     /// How long one more request keeps a directory's `/directory_users`, and any other path, busy.

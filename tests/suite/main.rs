@@ -1,9 +1,11 @@
 //! The service as a whole, over HTTP, against the emulator: the same tests on SQLite and on a real PostgreSQL.
 
 mod architecture;
+mod burst;
 mod crash;
 mod deploy;
 mod doctor;
+mod first_sync;
 mod fixtures;
 mod fuzz;
 mod mark_instants;
@@ -18,8 +20,10 @@ mod replay;
 mod replicas;
 mod retention;
 mod schema;
+mod served;
 mod simulation;
 mod support;
 mod sync;
 mod visible;
 mod webhook;
+mod wrong_key;

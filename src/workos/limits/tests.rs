@@ -45,6 +45,25 @@ fn a_place_in_a_directorys_window_is_free_a_second_after_the_answer() {
 }
 
 #[test]
+fn who_asks_for_room_learns_how_much_there_is_or_when() {
+    let (mut limits, start) = (Limits::new(0, 4), Instant::now());
+    assert_eq!(limits.users_room("a", 2, start), Ok(4), "never asked about");
+    for _ in 0..3 {
+        limits.enqueue(users_of("a", Priority::Bulk));
+    }
+    assert_eq!(send_all(&mut limits, start).len(), 3);
+    assert_eq!(limits.users_room("a", 0, start), Ok(1));
+    assert_eq!(limits.users_room("a", 2, start), Err(start + Duration::from_millis(250)), "no answer has come");
+    let answered = |milliseconds: u64| start + Duration::from_millis(milliseconds);
+    (1..=3).for_each(|number| limits.answered(&users_of("a", Priority::Bulk), answered(number * 100)));
+    let second = Duration::from_secs(1);
+    assert_eq!(limits.users_room("a", 2, answered(300)), Err(answered(100) + second));
+    assert_eq!(limits.users_room("a", 9, answered(300)), Err(answered(300) + second), "more than the limit never go");
+    assert_eq!(limits.users_room("a", 2, answered(200) + second), Ok(3));
+    assert_eq!(Limits::new(0, 0).users_room("a", 9, start), Ok(u32::MAX));
+}
+
+#[test]
 fn revocations_go_first_then_small_plans_and_directories_take_turns() {
     let (mut limits, now) = (Limits::new(60, 0), Instant::now());
     let bulk: Vec<Ticket> = (0..3).map(|_| limits.enqueue(groups_of("big", Priority::Bulk))).collect();
