@@ -68,11 +68,23 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the pools cannot be built; a database that is not there shows with the first query.
     pub fn connect(config: &DatabaseConfig) -> Result<Self, DbError> {
+        Self::connect_with(config, sqlite::Calls::OnThreads)
+    }
+
+    /// As [`Db::connect`], for simulations: calls of SQLite run on the thread that makes them, so that a run can be repeated.
+    ///
+    /// # Errors
+    /// As [`Db::connect`].
+    pub fn connect_on_this_thread(config: &DatabaseConfig) -> Result<Self, DbError> {
+        Self::connect_with(config, sqlite::Calls::Here)
+    }
+
+    fn connect_with(config: &DatabaseConfig, calls: sqlite::Calls) -> Result<Self, DbError> {
         let pools = match config {
             DatabaseConfig::Postgres(postgres) => Pools::Postgres(postgres_pool(postgres)?),
             DatabaseConfig::Sqlite(path) => Pools::Sqlite {
-                writer: sqlite_pool(path, 1, sqlite::Access::Write)?,
-                readers: sqlite_pool(path, SQLITE_READERS, sqlite::Access::Read)?,
+                writer: sqlite_pool(path, 1, sqlite::Access::Write, calls)?,
+                readers: sqlite_pool(path, SQLITE_READERS, sqlite::Access::Read, calls)?,
                 path: path.clone(),
             },
         };
@@ -235,10 +247,15 @@ where
     pool.get().await.map_err(|error| DbError::Unavailable(error.to_string()))
 }
 
-fn sqlite_pool(path: &std::path::Path, size: usize, access: sqlite::Access) -> Result<Pool<SqliteAsync>, DbError> {
+fn sqlite_pool(
+    path: &std::path::Path,
+    size: usize,
+    access: sqlite::Access,
+    calls: sqlite::Calls,
+) -> Result<Pool<SqliteAsync>, DbError> {
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Fast;
-    config.custom_setup = Box::new(move |url| sqlite::connect(url.into(), access).boxed());
+    config.custom_setup = Box::new(move |url| sqlite::connect(url.into(), access, calls).boxed());
     build(AsyncDieselConnectionManager::new_with_config(path.to_string_lossy(), config), size)
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::DbError;
 
 /// An SQLite connection used from async code.
-pub type SqliteAsync = SyncConnectionWrapper<SqliteConnection, BlockingThreads>;
+pub type SqliteAsync = SyncConnectionWrapper<SqliteConnection, Calls>;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,10 @@ const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PR
      PRAGMA foreign_keys = ON; PRAGMA cache_size = -4000;";
 
 /// Opens the file, creating it if need be.
-pub async fn connect(path: String, access: Access) -> ConnectionResult<SqliteAsync> {
-    let opened = tokio::task::spawn_blocking(move || open(&path, access)).await;
+pub async fn connect(path: String, access: Access, mut calls: Calls) -> ConnectionResult<SqliteAsync> {
+    let opened = calls.spawn_blocking(move || open(&path, access)).await;
     let connection = opened.map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
-    Ok(SyncConnectionWrapper::new(connection))
+    Ok(SyncConnectionWrapper::with_runtime(connection, calls))
 }
 
 /// [`connect`] for callers that may block.
@@ -92,11 +92,17 @@ pub fn try_lock_for_worker(database: &Path) -> Result<Option<File>, DbError> {
     }
 }
 
-/// Runs SQLite's calls on tokio's blocking threads, and waits for a call whose future is dropped: the connection must
-/// not go back to the pool while it is in use. The stock spawner panics there on actix's single-threaded workers.
-pub struct BlockingThreads;
+/// Where SQLite's calls run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// On tokio's blocking threads. A call whose future is dropped is waited for: the connection must not go back to the
+    /// pool while it is in use. The stock spawner panics there on actix's single-threaded workers.
+    OnThreads,
+    /// On the caller's thread, after giving way once: in a simulation the same seed takes the same course.
+    Here,
+}
 
-impl SpawnBlocking for BlockingThreads {
+impl SpawnBlocking for Calls {
     fn spawn_blocking<'a, R>(
         &mut self,
         task: impl FnOnce() -> R + Send + 'static,
@@ -104,6 +110,9 @@ impl SpawnBlocking for BlockingThreads {
     where
         R: Send + 'static,
     {
+        if *self == Self::Here {
+            return tokio::task::yield_now().map(|()| Ok(task())).boxed();
+        }
         let (done, finished) = std::sync::mpsc::channel::<()>();
         let handle = tokio::task::spawn_blocking(move || {
             // Dropped when the task ends, however it ends.
@@ -114,7 +123,7 @@ impl SpawnBlocking for BlockingThreads {
     }
 
     fn get_runtime() -> Self {
-        Self
+        Self::OnThreads
     }
 }
 

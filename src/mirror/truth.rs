@@ -125,12 +125,15 @@ pub fn user_truth(
         }
         Answer::Gone => entity.memory.recent_hint().is_some_and(|hint| !hint.removes),
     };
-    // A record from before the deletion is either all that remains, or the past of somebody who is gone.
+    // A record from before the deletion is either all that remains, or the past of somebody who is gone; a 404 may be the
+    // past of somebody who was not there yet.
     let inconclusive = match &answer {
         Answer::Is(record) => {
             entity.memory.recent_hint().is_some_and(|hint| hint.removes && record.updated_at < hint.at)
         }
-        Answer::Gone => false,
+        Answer::Gone => entity.row.as_ref().is_some_and(|row| {
+            row.record.created_at.is_some_and(|made| at.sent_at < made + TimeDelta::seconds(SECOND_LOOK_SECONDS))
+        }),
     };
     if set.is_marked_after(&target, at.number) {
         return Verdict::Superseded;

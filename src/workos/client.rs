@@ -102,10 +102,15 @@ pub trait Transport: Send + Sync {
     fn exchange(&self, url: reqwest::Url) -> Pin<Box<dyn Future<Output = Result<Reply, String>> + Send + '_>>;
 }
 
+/// How requests reach the API.
+enum Way {
+    Http(reqwest::Client),
+    Other(Box<dyn Transport>),
+}
+
 /// A client for one API key.
 pub struct WorkosClient {
-    http: reqwest::Client,
-    transport: Option<Box<dyn Transport>>,
+    way: Way,
     base_url: String,
     authorization: String,
     gate: Arc<Gate>,
@@ -122,7 +127,9 @@ impl WorkosClient {
     /// # Errors
     /// [`ApiError::Unreachable`] if TLS cannot be set up on this machine.
     pub fn new(config: &ApiConfig, clock: Clock) -> Result<Option<Self>, ApiError> {
-        let Some(key) = &config.key else { return Ok(None) };
+        if config.key.is_none() {
+            return Ok(None);
+        }
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -130,9 +137,19 @@ impl WorkosClient {
             .user_agent(concat!("directory-mirror/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ApiError::Unreachable(error.to_string()))?;
-        Ok(Some(Self {
-            http,
-            transport: None,
+        Ok(Self::on(Way::Http(http), config, clock))
+    }
+
+    /// As [`WorkosClient::new`], with another way to the API.
+    #[must_use]
+    pub fn with_transport(config: &ApiConfig, clock: Clock, transport: impl Transport + 'static) -> Option<Self> {
+        Self::on(Way::Other(Box::new(transport)), config, clock)
+    }
+
+    fn on(way: Way, config: &ApiConfig, clock: Clock) -> Option<Self> {
+        let key = config.key.as_ref()?;
+        Some(Self {
+            way,
             base_url: config.base_url.clone(),
             authorization: format!("Bearer {}", key.expose()),
             gate: Gate::new(Limits::new(config.requests_per_minute, config.directory_users_per_second)),
@@ -140,20 +157,7 @@ impl WorkosClient {
             ahead: Mutex::default(),
             clock,
             metrics: Metrics::default(),
-        }))
-    }
-
-    /// As [`WorkosClient::new`], with another way to the API.
-    ///
-    /// # Errors
-    /// As [`WorkosClient::new`].
-    pub fn with_transport(
-        config: &ApiConfig,
-        clock: Clock,
-        transport: impl Transport + 'static,
-    ) -> Result<Option<Self>, ApiError> {
-        let client = Self::new(config, clock)?;
-        Ok(client.map(|client| Self { transport: Some(Box::new(transport)), ..client }))
+        })
     }
 
     /// The same client, which counts its requests there.
@@ -272,9 +276,9 @@ impl WorkosClient {
         permit: &Permit,
     ) -> Result<Option<(T, Option<Timestamp>)>, ApiError> {
         let url = self.url(path, query)?;
-        let reply = match &self.transport {
-            Some(transport) => transport.exchange(url).await.map_err(ApiError::Unreachable)?,
-            None => self.exchange(url).await?,
+        let reply = match &self.way {
+            Way::Http(http) => self.exchange(http, url).await?,
+            Way::Other(transport) => transport.exchange(url).await.map_err(ApiError::Unreachable)?,
         };
         if let Some(date) = reply.date {
             self.compare_clocks(date);
@@ -301,10 +305,9 @@ impl WorkosClient {
         }
     }
 
-    async fn exchange(&self, url: reqwest::Url) -> Result<Reply, ApiError> {
+    async fn exchange(&self, http: &reqwest::Client, url: reqwest::Url) -> Result<Reply, ApiError> {
         let unreachable = |error: reqwest::Error| ApiError::Unreachable(cause(&error));
-        let response =
-            self.http.get(url).header("authorization", &self.authorization).send().await.map_err(unreachable)?;
+        let response = http.get(url).header("authorization", &self.authorization).send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let retry_after = Duration::from_secs(seconds.unwrap_or(1).clamp(1, 300));
@@ -315,7 +318,8 @@ impl WorkosClient {
 
     /// A GET request with our key.
     pub(super) fn request(&self, path: &[&str]) -> Result<reqwest::RequestBuilder, ApiError> {
-        Ok(self.http.get(self.url(path, &[])?).header("authorization", &self.authorization))
+        let Way::Http(http) = &self.way else { return Err(ApiError::Unreachable("there is no HTTP here".to_owned())) };
+        Ok(http.get(self.url(path, &[])?).header("authorization", &self.authorization))
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<reqwest::Url, ApiError> {

@@ -36,17 +36,29 @@ pub(super) fn changed(
     if newest || shown { FETCH } else { NEWER }
 }
 
+/// Lets a 404 count, and has the directory asked for. Received while our clock was slow the event may seem older than what
+/// we know, and no other will come.
+pub(super) fn announce_removal(set: &mut WorkingSet, key: &HintKey, at: &FoldContext) {
+    let memory = &mut set.directory.memory;
+    let newest = memory.hint.as_ref().map_or(key.at, |newest| newest.at.max(key.at));
+    memory.hint = Some(HintKey { at: newest, ..key.clone() });
+    set.directory.memory_changed = true;
+    set.mark(MarkTarget::Directory, at.number, at.now);
+}
+
 pub(super) fn deleted(set: &mut WorkingSet, key: &HintKey, at: &FoldContext) -> Outcome {
     let known = set.directory.row.as_ref().is_some_and(|row| row.deleted_at.is_none());
     if set.directory.memory.truth_is_newer_than(key.at) || key.at < at.oldest {
         if known {
-            advances(&mut set.directory, key);
-            set.mark(MarkTarget::Directory, at.number, at.now);
+            announce_removal(set, key, at);
             return OLD;
         }
         return DELETED;
     }
     if !advances(&mut set.directory, key) && at.verifies {
+        if known {
+            announce_removal(set, key, at);
+        }
         return NEWER;
     }
     if !known {

@@ -56,6 +56,10 @@ pub fn fold(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
                 row.sync_status = SyncStatus::Never;
                 set.directory.row_changed = true;
             }
+            if hint.change == Change::DirectoryDeleted {
+                // Once it is enabled, a 404 is found, which counts only if an event announced it (rule 4).
+                directories::announce_removal(set, &hint.key, at);
+            }
             return Outcome { status: EventStatus::Ignored, reason: "the directory is disabled" };
         }
         row.last_event_at = row.last_event_at.max(Some(at.now));

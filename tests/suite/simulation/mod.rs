@@ -1,97 +1,87 @@
 //! Convergence by simulation: random histories of changes, webhooks, faults and crashes, played to the real engine on a
-//! real database. A seed decides everything. `SIMULATION_HISTORIES` says how many, `SIMULATION_SEED` where to begin.
+//! real database. A seed decides everything.
+//!
+//! `SIMULATION_HISTORIES` (on PostgreSQL `SIMULATION_HISTORIES_POSTGRESQL`) says how many, `SIMULATION_SEED` where to
+//! begin, `SIMULATION_JOBS` how many at a time; with `SIMULATION_SHORTEN=0` a history that fails is not shortened.
 
+mod campaign;
+mod checks;
+mod history;
+mod network;
 mod op;
+mod regressions;
 mod run;
+mod stage;
 
-use std::path::Path;
-
-use tempfile::TempDir;
-
-pub use self::op::Random;
-use self::op::{Op, history};
-use self::run::Simulation;
+use self::campaign::Campaign;
+use self::history::Kind;
+pub use self::history::Random;
 use crate::outage::number;
-use crate::support::{Engine, TestDatabase, run};
+use crate::support::Engine;
 
-/// A database with all tables and nothing in it, to be copied for each history.
-struct Template {
-    folder: TempDir,
-}
-
-impl Template {
-    async fn new() -> Self {
-        // In memory where the system has such a folder: a history commits hundreds of times.
-        let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let config = directory_mirror::config::DatabaseConfig::Sqlite(folder.path().join("template.db"));
-        drop(directory_mirror::db::Db::open(&config).await.unwrap());
-        Self { folder }
-    }
-
-    fn copy(&self, name: &str) -> (TempDir, String) {
-        let folder = tempfile::Builder::new().prefix(name).tempdir_in(self.folder.path()).unwrap();
-        let path = folder.path().join("mirror.db");
-        std::fs::copy(self.folder.path().join("template.db"), &path).unwrap();
-        let url = format!("sqlite:{}", path.display());
-        (folder, url)
+fn simulate(engine: Engine, kind: Kind, default: usize) {
+    let variable = match engine {
+        Engine::Sqlite => "SIMULATION_HISTORIES",
+        Engine::Postgres => "SIMULATION_HISTORIES_POSTGRESQL",
+    };
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let campaign = Campaign {
+        engine,
+        kind,
+        first: number("SIMULATION_SEED", 1) as u64,
+        count: number(variable, default) as u64,
+        jobs: number("SIMULATION_JOBS", cores),
+        shortens: number("SIMULATION_SHORTEN", 1) != 0,
+    };
+    if let Err(failures) = campaign.run() {
+        panic!("{failures}");
     }
 }
 
-async fn on_sqlite(template: &Template, ops: &[Op]) -> Result<(), String> {
-    let (_folder, url) = template.copy("history");
-    Simulation::start(&url).await.run(ops).await
-}
+mod sqlite {
+    use super::*;
 
-/// The shortest part of a failing history that still fails: parts are left out, large ones first.
-async fn shrink(template: &Template, mut ops: Vec<Op>) -> Vec<Op> {
-    let mut part = ops.len() / 2;
-    while part > 0 {
-        let mut start = 0;
-        while start < ops.len() {
-            let mut shorter = ops.clone();
-            shorter.drain(start..(start + part).min(ops.len()));
-            if on_sqlite(template, &shorter).await.is_err() {
-                ops = shorter;
-            } else {
-                start += part;
-            }
-        }
-        part /= 2;
+    #[test]
+    fn random_histories_converge() {
+        simulate(Engine::Sqlite, Kind::Any, 200);
     }
-    ops
+
+    #[test]
+    fn the_poller_alone_heals_lost_webhooks() {
+        simulate(Engine::Sqlite, Kind::PollerAlone, 100);
+    }
+
+    #[test]
+    fn reconciles_alone_heal_lost_webhooks() {
+        simulate(Engine::Sqlite, Kind::ReconcileAlone, 100);
+    }
+
+    #[test]
+    fn histories_that_failed_once_converge() {
+        regressions::play(Engine::Sqlite);
+    }
 }
 
-#[test]
-fn random_histories_converge_on_sqlite() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    run(async {
-        let template = Template::new().await;
-        let (count, first) = (number("SIMULATION_HISTORIES", 100), number("SIMULATION_SEED", 1));
-        for seed in first..first + count {
-            let ops = history(seed as u64);
-            if let Err(wrong) = on_sqlite(&template, &ops).await {
-                let ops = shrink(&template, ops).await;
-                let again = on_sqlite(&template, &ops).await;
-                panic!("seed {seed}: {wrong}\nshortest: {again:?}\nlet ops = vec!{ops:?};");
-            }
-        }
-    });
-}
+mod postgres {
+    use super::*;
 
-#[test]
-fn random_histories_converge_on_postgresql() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    run(async {
-        let (count, first) = (number("SIMULATION_HISTORIES_POSTGRESQL", 10), number("SIMULATION_SEED", 1));
-        for seed in first..first + count {
-            let database = TestDatabase::new(Engine::Postgres).await;
-            let found = directory_mirror::config::read_database_config(&|name| {
-                (name == "DATABASE_URL").then(|| database.url.clone())
-            });
-            drop(directory_mirror::db::Db::open(&found.unwrap()).await.unwrap());
-            let result = Simulation::start(&database.url).await.run(&history(seed as u64)).await;
-            assert_eq!(result, Ok(()), "seed {seed}: run SIMULATION_SEED={seed} on SQLite for the shortest history");
-        }
-    });
+    #[test]
+    fn random_histories_converge() {
+        simulate(Engine::Postgres, Kind::Any, 20);
+    }
+
+    #[test]
+    fn the_poller_alone_heals_lost_webhooks() {
+        simulate(Engine::Postgres, Kind::PollerAlone, 10);
+    }
+
+    #[test]
+    fn reconciles_alone_heal_lost_webhooks() {
+        simulate(Engine::Postgres, Kind::ReconcileAlone, 10);
+    }
+
+    #[test]
+    fn histories_that_failed_once_converge() {
+        regressions::play(Engine::Postgres);
+    }
 }

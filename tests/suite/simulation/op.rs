@@ -7,8 +7,14 @@ use workos_emulator::Deactivation;
 pub enum Op {
     CreateDirectory,
     DeleteDirectory(usize),
+    /// Deleted, and another one made for the same organization and the same people.
+    ReplaceDirectory(usize),
     DirectoryState(usize, &'static str),
     CreateUser(usize),
+    /// So many users at once.
+    CreateUsers(usize, usize),
+    /// So many users who were there before any event, with their memberships.
+    OldUsers(usize, usize),
     UpdateUser(usize),
     /// Two people, one after the other, with the same address.
     RecycleAddress(usize),
@@ -17,6 +23,8 @@ pub enum Op {
     Reactivate(usize),
     Rehire(usize),
     DeleteUser(usize),
+    /// So many users of a directory are deleted, and no event says so.
+    Vanish(usize, usize),
     CreateGroup(usize),
     RenameGroup(usize),
     DeleteGroup(usize),
@@ -29,21 +37,48 @@ pub enum Op {
     Redeliver(usize),
     /// A waiting webhook is lost for good.
     Drop(usize),
+    /// Of all webhooks to come, this seed loses half.
+    LoseHalf(u64),
     /// Milliseconds pass.
     Pass(i64),
     /// Our clock is set this many milliseconds off.
     ClockOff(i64),
     Fold,
     Refresh(usize),
-    /// A step of refresh; after its first request was answered, and before the answer comes, this happens.
-    RefreshWhile(usize, Vec<Op>),
+    /// A step of refresh. After so many of its requests were answered, and before the answer comes, this happens.
+    RefreshWhile(usize, usize, Vec<Op>),
+    /// Steps of refresh until nothing is due: at once, after a second, and after four more.
+    RefreshPatiently(usize),
     Poll,
+    Discover,
+    /// Reconciles that are due are asked for.
+    Schedule,
     RequestScan(usize),
-    /// The process dies while it refreshes or folds, after this many times of being woken, and starts again.
-    Crash(usize, usize),
+    Enable(usize),
+    Disable(usize),
+    ConfirmRemovals(usize),
+    /// The process dies in the middle, after this many of the steps between which others have their turn, and starts again.
+    Crash(Doing, usize, usize),
     Api(Fault),
     /// Answers show the state of so many milliseconds ago.
     Lag(i64),
+    /// Lists have pages of this size.
+    Pages(usize),
+    /// The Events API is not polled from now on.
+    PollerOff,
+    /// Nothing is reconciled from now on.
+    ReconcileOff,
+}
+
+/// What the process was doing when it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    Receive,
+    Fold,
+    Refresh,
+    Poll,
+    Discover,
+    Schedule,
 }
 
 /// How the API misbehaves.
@@ -58,6 +93,8 @@ pub enum Fault {
     OtherEnvironment,
     /// A proxy answers 404 with a page of HTML.
     ProxyNotFound,
+    /// Directories are there, and what is in them is not.
+    RecordsGone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,93 +114,31 @@ impl From<How> for Deactivation {
     }
 }
 
-/// Numbers that a seed decides (SplitMix64).
-pub struct Random(pub u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-}
-
-/// The history of a seed.
-pub fn history(seed: u64) -> Vec<Op> {
-    let mut random = Random(seed);
-    let length = 20 + random.below(80);
-    let mut ops = vec![Op::CreateDirectory, Op::CreateUser(0), Op::CreateGroup(0), Op::AddMember(0, 0)];
-    if random.below(2) == 0 {
-        ops.extend([Op::DeliverAll, Op::Fold, Op::Refresh(0), Op::Refresh(0), Op::Refresh(0), Op::Refresh(0)]);
-    }
-    while ops.len() < length {
-        let op = any(&mut random, true);
-        ops.push(op);
-    }
-    ops
-}
-
-fn any(random: &mut Random, top: bool) -> Op {
-    match random.below(100) {
-        0 => Op::CreateDirectory,
-        1 if random.below(4) == 0 => Op::DeleteDirectory(random.below(9)),
-        1 | 2 => {
-            let state = random.one_of(&["unlinked", "linked", "linked", "invalid_credentials", "deleting"]);
-            Op::DirectoryState(random.below(9), state)
-        }
-        3..=6 => Op::CreateUser(random.below(9)),
-        7..=10 => Op::UpdateUser(random.below(99)),
-        11 => Op::RecycleAddress(random.below(99)),
-        12..=16 => {
-            let how = random.one_of(&[How::UpdatedInactive, How::DeletedKept, How::DeletedGone]);
-            Op::Deactivate(random.below(99), how)
-        }
-        17 => Op::Suspend(random.below(99)),
-        18..=20 => Op::Reactivate(random.below(99)),
-        21 => Op::Rehire(random.below(99)),
-        22 | 23 => Op::DeleteUser(random.below(99)),
-        24 | 25 => Op::CreateGroup(random.below(9)),
-        26 => Op::RenameGroup(random.below(99)),
-        27 | 28 => Op::DeleteGroup(random.below(99)),
-        29..=35 => Op::AddMember(random.below(99), random.below(99)),
-        36..=40 => Op::RemoveMember(random.below(99), random.below(99)),
-        41..=50 => Op::Deliver(random.below(99)),
-        51 | 52 => Op::DeliverAll,
-        53..=55 => Op::Redeliver(random.below(99)),
-        56 => Op::Drop(random.below(99)),
-        57..=63 => Op::Pass(random.one_of(&[0, 1, 5, 300, 1000, 4000, 61_000, 600_000])),
-        64 => Op::ClockOff(random.one_of(&[0, 0, -5000, 5000, -120_000, 120_000])),
-        65..=73 => Op::Fold,
-        74..=83 if !top => Op::Fold,
-        74..=83 => Op::Refresh(random.below(9)),
-        84..=88 if top => {
-            let length = 1 + random.below(5);
-            Op::RefreshWhile(random.below(9), (0..length).map(|_| any(random, false)).collect())
-        }
-        89 | 90 if top => Op::Poll,
-        91 | 92 => Op::RequestScan(random.below(9)),
-        93 | 94 if top => Op::Crash(random.below(9), random.below(40)),
-        95 | 96 => Op::Api(random.one_of(&[
-            Fault::None,
-            Fault::None,
-            Fault::Outage,
-            Fault::ServerError,
-            Fault::RateLimited,
-            Fault::WrongKey,
-            Fault::OtherEnvironment,
-            Fault::ProxyNotFound,
-        ])),
-        97..=99 => Op::Lag(random.one_of(&[0, 0, 1000, 3000, 20_000])),
-        _ => Op::Fold,
+impl Op {
+    /// Whether it happens at WorkOS alone.
+    pub fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateDirectory
+                | Self::DeleteDirectory(_)
+                | Self::ReplaceDirectory(_)
+                | Self::DirectoryState(..)
+                | Self::CreateUser(_)
+                | Self::CreateUsers(..)
+                | Self::OldUsers(..)
+                | Self::UpdateUser(_)
+                | Self::RecycleAddress(_)
+                | Self::Deactivate(..)
+                | Self::Suspend(_)
+                | Self::Reactivate(_)
+                | Self::Rehire(_)
+                | Self::DeleteUser(_)
+                | Self::Vanish(..)
+                | Self::CreateGroup(_)
+                | Self::RenameGroup(_)
+                | Self::DeleteGroup(_)
+                | Self::AddMember(..)
+                | Self::RemoveMember(..)
+        )
     }
 }

@@ -1,0 +1,335 @@
+//! What is demanded on the way. Each demand is made of what the simulated network saw and the database shows; nothing is
+//! taken from the engine's own words, but the reasons with which events end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta};
+use directory_mirror::clock::Timestamp;
+use serde_json::Value;
+use workos_emulator::EmittedEvent;
+
+use super::network::{Network, PAUSE};
+use super::stage::{FoldedEvent, Shown, Stage, folded_events};
+
+/// Rule 2: an answer that contradicts is accepted when it is given for the fourth time.
+const ANSWERS_TO_BE_BELIEVED: usize = 4;
+/// Rule 4: so many may vanish within an hour unannounced, or a tenth.
+const BELIEVED: usize = 20;
+
+/// What happened in a history so far, in the order of a count of its own.
+#[derive(Default)]
+pub struct Witness {
+    tick: u64,
+    /// When a request was sent whose answer showed the user active, and the `updated_at` that it showed.
+    seen_active: HashMap<String, Vec<(u64, Timestamp)>>,
+    /// When a request was sent whose answer listed the membership.
+    seen_listed: HashMap<(String, String), Vec<u64>>,
+    /// What an answer was about, whatever it said.
+    asked_about: BTreeSet<String>,
+    /// What an answer showed, or a folded event that is no removal told of.
+    known: BTreeSet<String>,
+    /// What the API itself answered 404 to.
+    missing: BTreeSet<String>,
+    /// Whom or what a folded event took away.
+    taken_away: BTreeSet<String>,
+    folded: BTreeSet<String>,
+    newest: HashMap<String, Newest>,
+    /// Since the mirror was looked at last: what answers were about, and what folded events told of, with the newest.
+    asked_lately: BTreeSet<String>,
+    told_lately: HashMap<String, Timestamp>,
+    /// Directories of which an event of their own told.
+    directories_told_lately: BTreeSet<String>,
+    /// What the mirror showed when it was looked at last, and when the truth was asked for that it had.
+    before: HashMap<String, Shown>,
+    truth_at: HashMap<String, Timestamp>,
+    /// Unannounced removals of a directory, and since when they count.
+    removals: BTreeMap<String, (Timestamp, usize)>,
+    /// Directories whose removals somebody confirmed.
+    pub confirmed: BTreeSet<String>,
+    /// The brake goes by our clock.
+    pub clock_changed: bool,
+    paused: HashMap<String, Instant>,
+    broken: Option<String>,
+}
+
+/// The newest hint about a user or a membership.
+struct Newest {
+    key: (Timestamp, bool, String),
+    /// When it was folded, if it took somebody away by being folded.
+    revoked: Option<u64>,
+}
+
+impl Witness {
+    /// A request is sent. Answers its place in the order of all that happens.
+    pub fn sent(&mut self, url: &reqwest::Url) -> u64 {
+        self.tick += 1;
+        if let Some(path) = limited_path(url)
+            && self.paused.get(&path).is_some_and(|until| Instant::now() < *until)
+        {
+            self.broken = Some(format!("{path} is asked while its 429 asks for a pause"));
+        }
+        self.tick
+    }
+
+    /// What was answered to the request that was sent at `tick`; `honest` if the records are as the API has them.
+    pub fn answered(&mut self, tick: u64, url: &reqwest::Url, status: u16, body: &[u8]) {
+        let path: Vec<&str> = url.path().trim_matches('/').split('/').collect();
+        if status == 429
+            && let Some(path) = limited_path(url)
+        {
+            self.paused.insert(path, Instant::now() + PAUSE);
+        }
+        if let [_, id] = path[..] {
+            self.about(id);
+        }
+        let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
+        match (status, &path[..]) {
+            (404, [_, id]) => drop(self.missing.insert((*id).to_owned())),
+            (200, ["directory_users" | "directory_groups" | "directories", _]) => self.shown(tick, &value),
+            (200, ["directory_users" | "directory_groups" | "directories"]) => {
+                let records = value["data"].as_array().into_iter().flatten();
+                let of = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, id)| id.into_owned());
+                let (group, user) = (of("group"), of("user"));
+                for record in records {
+                    self.shown(tick, record);
+                    let id = text(record, "id");
+                    let edge = group.as_ref().map(|group| (group.clone(), id.clone()));
+                    let edge = edge.or_else(|| user.as_ref().map(|user| (id, user.clone())));
+                    if let Some(edge) = edge {
+                        self.seen_listed.entry(edge).or_default().push(tick);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn about(&mut self, id: &str) {
+        self.asked_about.insert(id.to_owned());
+        self.asked_lately.insert(id.to_owned());
+    }
+
+    fn shown(&mut self, tick: u64, record: &Value) {
+        let id = text(record, "id");
+        self.about(&id);
+        self.known.insert(id.clone());
+        self.known.insert(text(record, "directory_id"));
+        if record["state"] == "active" {
+            self.seen_active.entry(id).or_default().push((tick, instant(&record["updated_at"])));
+        }
+    }
+
+    /// Takes note of what was folded by now.
+    pub fn note_folded(&mut self, folded: Vec<FoldedEvent>, emitted: &HashMap<String, EmittedEvent>) {
+        for event in folded {
+            if self.folded.insert(event.id.clone()) {
+                self.tick += 1;
+                self.fold(&event, emitted);
+            }
+        }
+    }
+
+    /// Looks at the mirror after a step.
+    pub async fn look(&mut self, stage: &Stage, network: &Mutex<Network>) -> Result<(), String> {
+        let folded = folded_events(&stage.db).await;
+        self.note_folded(folded, &network.lock().unwrap().emitted);
+        let (directories, users, groups) = (stage.directories().await, stage.users().await, stage.groups().await);
+        nobody_is_created_by_a_removal(self, directories.iter().chain(&users).chain(&groups))?;
+        self.nobody_is_revived(&users)?;
+        self.no_membership_is_revived(&stage.members().await)?;
+        let gone: BTreeSet<&str> =
+            directories.iter().filter(|row| row.deleted_at.is_some()).map(|row| row.id.as_str()).collect();
+        if let Some(id) = gone.iter().find(|id| !self.taken_away.contains(**id)) {
+            return Err(format!("{id} is deleted, though no event said so"));
+        }
+        self.removals_are_founded(&users, &groups, &gone)?;
+        let records = || users.iter().chain(&groups);
+        self.old_hints_change_nothing(records())?;
+        if !self.clock_changed {
+            self.the_brake_holds(records(), &gone)?;
+        }
+        a_scan_is_complete(&directories, &users, &mut network.lock().unwrap())?;
+        self.before = records().map(|row| (row.id.clone(), row.clone())).collect();
+        self.truth_at = stage.truths().await.into_iter().collect();
+        self.asked_lately.clear();
+        self.told_lately.clear();
+        self.directories_told_lately.clear();
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    fn fold(&mut self, event: &FoldedEvent, emitted: &HashMap<String, EmittedEvent>) {
+        let Some(sent) = emitted.get(&event.id) else { return };
+        let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        let data = &body["data"];
+        let at = sent.created_at.min(event.received_at + TimeDelta::minutes(5));
+        let (user, group) = (text(&data["user"], "id"), text(&data["group"], "id"));
+        let id = text(data, "id");
+        let (subject, removes) = match sent.event.as_str() {
+            "dsync.group.user_added" => (format!("{group} {user}"), false),
+            "dsync.group.user_removed" => (format!("{group} {user}"), true),
+            "dsync.user.deleted" | "dsync.group.deleted" | "dsync.deleted" => (id.clone(), true),
+            _ => (id.clone(), false),
+        };
+        if event.ignored {
+            if sent.event == "dsync.deleted" {
+                self.taken_away.insert(id);
+            }
+            return;
+        }
+        if sent.event.matches('.').count() == 1 {
+            self.directories_told_lately.insert(id.clone());
+        }
+        for told in [&id, &user, &group] {
+            let newest = self.told_lately.entry(told.clone()).or_insert(at);
+            *newest = at.max(*newest);
+        }
+        if removes {
+            self.taken_away.insert(id);
+        } else {
+            self.known.extend([id, user.clone(), group, text(data, "directory_id")]);
+        }
+        let remembered = event.reason.starts_with("takes away") && !self.asked_about.contains(&subject);
+        let takes_effect = event.reason.starts_with("the user is inactive")
+            || event.reason.starts_with("the membership is gone")
+            || (remembered && sent.event == "dsync.user.deleted");
+        let key = (at, removes, event.id.clone());
+        if self.newest.get(&subject).is_none_or(|newest| newest.key < key) {
+            let revoked = (removes && takes_effect).then_some(self.tick);
+            self.newest.insert(subject, Newest { key, revoked });
+        }
+    }
+
+    /// Nobody whom the newest hint took away is active without an answer that says so, and that may be believed.
+    fn nobody_is_revived(&self, users: &[Shown]) -> Result<(), String> {
+        for user in users.iter().filter(|user| user.active) {
+            let Some(newest) = self.newest.get(&user.id) else { continue };
+            let Some(tick) = newest.revoked else { continue };
+            let since = || self.seen_active.get(&user.id).into_iter().flatten().filter(|(sent, _)| *sent > tick);
+            let agrees = since().any(|(_, updated_at)| *updated_at > newest.key.0);
+            if !agrees && since().count() < ANSWERS_TO_BE_BELIEVED {
+                return Err(format!(
+                    "{} is active again, though a hint of {} took the user away",
+                    user.id, newest.key.0
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is deleted but what an event took away, or the API answered 404 to.
+    fn removals_are_founded(&self, users: &[Shown], groups: &[Shown], gone: &BTreeSet<&str>) -> Result<(), String> {
+        for row in users.iter().chain(groups).filter(|row| row.deleted_at.is_some()) {
+            let told = self.taken_away.contains(&row.id) || gone.contains(row.directory.as_str());
+            let told = told || self.taken_away.contains(&row.directory);
+            if !told && !self.missing.contains(&row.id) {
+                return Err(format!("{} is deleted, though neither an event nor the API said so", row.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn no_membership_is_revived(&self, members: &[(String, String)]) -> Result<(), String> {
+        for (group, user) in members {
+            let newest = self.newest.get(&format!("{group} {user}"));
+            let Some(tick) = newest.and_then(|newest| newest.revoked) else { continue };
+            let seen = self.seen_listed.get(&(group.clone(), user.clone()));
+            if !seen.is_some_and(|seen| seen.iter().any(|sent| *sent > tick)) {
+                return Err(format!("{user} is in {group} again, though a hint took the membership away"));
+            }
+        }
+        Ok(())
+    }
+
+    /// While nothing but events told of a record, what is shown of it is never older than before; and events from before
+    /// the last truth change nothing at all (rules 1 and 6).
+    fn old_hints_change_nothing<'a>(&self, rows: impl Iterator<Item = &'a Shown>) -> Result<(), String> {
+        for row in rows.filter(|row| !self.asked_lately.contains(&row.id)) {
+            let Some(before) = self.before.get(&row.id) else { continue };
+            let (is, was) = (row.updated_at, before.updated_at);
+            if !row.verified && !before.verified && is < was {
+                return Err(format!("{} shows the content of {is:?} in place of that of {was:?}", row.id));
+            }
+            let of_directory = self.directories_told_lately.contains(&row.directory);
+            if of_directory {
+                continue;
+            }
+            let news = self.told_lately.get(&row.id).zip(self.truth_at.get(&row.id));
+            let all_old = news.is_some_and(|(told, truth)| told < truth);
+            if all_old
+                && (row.active, row.deleted_at.is_some(), is) != (before.active, before.deleted_at.is_some(), was)
+            {
+                return Err(format!("{} was changed by an event from before the last truth", row.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn the_brake_holds<'a>(
+        &mut self,
+        rows: impl Iterator<Item = &'a Shown> + Clone,
+        gone: &BTreeSet<&str>,
+    ) -> Result<(), String> {
+        let was_there = |row: &&Shown| self.before.get(&row.id).is_none_or(|before| before.deleted_at.is_none());
+        let told = |id: &str| self.taken_away.contains(id);
+        let mut vanished: Vec<(&Shown, Timestamp)> = rows
+            .clone()
+            .filter_map(|row| Some((row, row.deleted_at?)))
+            .filter(|(row, _)| was_there(row) && !told(&row.id) && !told(&row.directory))
+            .filter(|(row, _)| !gone.contains(row.directory.as_str()) && !self.confirmed.contains(&row.directory))
+            .collect();
+        vanished.sort_by_key(|(_, at)| *at);
+        for (row, at) in vanished {
+            let count = self.removals.entry(row.directory.clone()).or_insert((at, 0));
+            if at - count.0 >= TimeDelta::hours(1) {
+                *count = (at, 0);
+            }
+            count.1 += 1;
+            let all = rows.clone().filter(|other| other.directory == row.directory).count();
+            if count.1 > BELIEVED.max(all / 10) {
+                return Err(format!("{} vanished from {} within an hour, unannounced", count.1, row.directory));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Once a directory counts as scanned, everybody is there who was before any event.
+fn a_scan_is_complete(directories: &[Shown], users: &[Shown], network: &mut Network) -> Result<(), String> {
+    if network.lists_lied {
+        return Ok(());
+    }
+    for (directory, user) in network.old.clone() {
+        let scanned = directories.iter().any(|row| row.id == directory && row.verified && row.deleted_at.is_none());
+        if scanned && users.iter().all(|row| row.id != user) && network.has_user(&user) {
+            return Err(format!("{directory} counts as scanned, and {user} is missing"));
+        }
+    }
+    Ok(())
+}
+
+fn nobody_is_created_by_a_removal<'a>(
+    witness: &Witness,
+    mut rows: impl Iterator<Item = &'a Shown>,
+) -> Result<(), String> {
+    match rows.find(|row| !witness.known.contains(&row.id)) {
+        Some(row) => Err(format!("{} has a row, though only removals told of it", row.id)),
+        None => Ok(()),
+    }
+}
+
+/// What a 429 to this request pauses at the least: its directory's requests for lists of users.
+fn limited_path(url: &reqwest::Url) -> Option<String> {
+    let directory = url.query_pairs().find(|(name, _)| name == "directory")?.1.into_owned();
+    (url.path() == "/directory_users").then(|| format!("/directory_users of {directory}"))
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_owned()
+}
+
+fn instant(value: &Value) -> Timestamp {
+    let parsed = value.as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    parsed.map(|at| at.to_utc()).unwrap_or_default()
+}

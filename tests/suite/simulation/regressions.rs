@@ -1,0 +1,85 @@
+//! Histories that failed once, each in its shortest form.
+
+use super::campaign::{on_stage, play as play_one};
+use super::op::How::*;
+use super::op::Op::*;
+use super::op::{Doing, Op};
+use crate::support::Engine;
+
+fn histories() -> Vec<(&'static str, Vec<Op>)> {
+    vec![
+        (
+            "a rehire, and a crash while a deletion is fetched",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                DeliverAll,
+                Fold,
+                Refresh(0),
+                Refresh(0),
+                CreateUser(0),
+                Deactivate(49, DeletedGone),
+                Refresh(3),
+                Deactivate(6, DeletedKept),
+                Rehire(97),
+                Crash(Doing::Refresh, 6, 11),
+                Refresh(3),
+                Fold,
+                RefreshWhile(3, 0, vec![AddMember(79, 15), DeleteUser(63)]),
+            ],
+        ),
+        (
+            "a directory's deletion is received while our clock is slow, and seems older than its making",
+            vec![CreateDirectory, DeliverAll, Fold, ClockOff(-600_000), DeleteDirectory(6), DeliverAll],
+        ),
+        (
+            "a directory is replaced while our clock is slow",
+            vec![CreateDirectory, DeliverAll, Fold, ReplaceDirectory(4), ClockOff(-600_000), Poll],
+        ),
+        (
+            "a directory is deleted while it is disabled",
+            vec![CreateDirectory, Deliver(72), Fold, Disable(4), ReplaceDirectory(6), DeliverAll, Fold],
+        ),
+        (
+            "a directory is deleted while its truth is fetched, and then disabled",
+            vec![
+                CreateDirectory,
+                DeliverAll,
+                Fold,
+                RefreshWhile(6, 0, vec![DeleteDirectory(4)]),
+                Deliver(24),
+                Disable(7),
+                Fold,
+            ],
+        ),
+        (
+            "a directory's deletion, received while our clock is slow, seems older than its truth",
+            vec![CreateDirectory, DeliverAll, Fold, Refresh(0), ClockOff(-600_000), DeleteDirectory(6), DeliverAll],
+        ),
+        (
+            "a lagging 404 about somebody who was made and deleted, but kept, a moment ago",
+            vec![
+                ReconcileOff,
+                CreateDirectory,
+                CreateUser(0),
+                DeliverAll,
+                Fold,
+                Refresh(0),
+                Refresh(0),
+                Deactivate(43, DeletedKept),
+                Poll,
+                Lag(1000),
+                Fold,
+                Refresh(6),
+            ],
+        ),
+    ]
+}
+
+pub fn play(engine: Engine) {
+    on_stage(engine, async |stage| {
+        for (name, ops) in histories() {
+            assert_eq!(play_one(stage, &ops).await, Ok(()), "{name}");
+        }
+    });
+}
