@@ -25,6 +25,8 @@ pub(super) fn changed(
             .as_ref()
             .is_some_and(|row| row.verified_at.is_some() && row.deleted_at.is_none() && Some(&row.record) == record);
     if is_old(entity.memory.truth_at, hint, at) {
+        // A replica that lags may still say the contrary (rule 2).
+        advances(entity, &hint.key);
         if confirmed {
             return EQUAL;
         }

@@ -23,6 +23,10 @@ pub(super) fn added(
     let has_both_ends = set.has_both_ends(&key);
     let edge = set.edge(&key);
     if is_old(edge.memory.truth_at, hint, at) {
+        if edge.memory.hint.as_ref().is_none_or(|newest| *newest < hint.key) {
+            edge.memory.hint = Some(hint.key.clone());
+            edge.changed = true;
+        }
         if edge.memory.present && !marked {
             return EQUAL;
         }

@@ -60,7 +60,7 @@ impl Campaign {
                     continue;
                 }
                 println!("seed {seed} of {kind:?} fails: {wrong}");
-                let shortest = shrink(stage, ops).await;
+                let shortest = shrink(stage, ops, &wrong).await;
                 let again = play(stage, &shortest).await.err();
                 let again = again.unwrap_or_else(|| "this time nothing was wrong".to_owned());
                 failures.lock().unwrap().push(format!(
@@ -93,15 +93,28 @@ pub async fn play(stage: &Stage, ops: &[Op]) -> Result<(), String> {
     Simulation::start(stage).await.run(ops).await
 }
 
-/// The shortest part of a failing history that still fails: parts are left out, large ones first, and at last ops within ops.
-async fn shrink(stage: &Stage, mut ops: Vec<Op>) -> Vec<Op> {
+/// What is wrong, whoever it is about.
+fn kind_of(wrong: &str) -> String {
+    let demand = wrong.strip_prefix("after op ").and_then(|rest| rest.split_once(": ")).map_or(wrong, |(_, rest)| rest);
+    let demand = demand.trim_start_matches("while it settled: ");
+    let first = demand.split(';').next().unwrap_or(demand);
+    first.split_whitespace().filter(|word| !word.contains(|sign: char| sign.is_ascii_digit())).collect()
+}
+
+async fn fails_likewise(stage: &Stage, ops: &[Op], wrong: &str) -> bool {
+    play(stage, ops).await.is_err_and(|other| kind_of(&other) == kind_of(wrong))
+}
+
+/// The shortest part of a failing history that still fails in the same way: parts are left out, large ones first, and at
+/// last ops within ops.
+async fn shrink(stage: &Stage, mut ops: Vec<Op>, wrong: &str) -> Vec<Op> {
     let mut part = ops.len() / 2;
     while part > 0 {
         let (mut start, before) = (0, ops.len());
         while start < ops.len() {
             let mut shorter = ops.clone();
             shorter.drain(start..(start + part).min(ops.len()));
-            if play(stage, &shorter).await.is_err() {
+            if fails_likewise(stage, &shorter, wrong).await {
                 ops = shorter;
             } else {
                 start += part;
@@ -113,12 +126,12 @@ async fn shrink(stage: &Stage, mut ops: Vec<Op>) -> Vec<Op> {
     let mut place = 0;
     while place < ops.len() {
         match simpler(&ops, place) {
-            Some(simpler) if play(stage, &simpler).await.is_err() => ops = simpler,
+            Some(simpler) if fails_likewise(stage, &simpler, wrong).await => ops = simpler,
             _ => place += 1,
         }
         for inner in 0..inner_count(&ops, place) {
             let Some(shorter) = without_inner(&ops, place, inner) else { break };
-            if play(stage, &shorter).await.is_err() {
+            if fails_likewise(stage, &shorter, wrong).await {
                 ops = shorter;
                 break;
             }

@@ -24,6 +24,8 @@ pub struct Witness {
     tick: u64,
     /// When a request was sent whose answer showed the user active, and the `updated_at` that it showed.
     seen_active: HashMap<String, Vec<(u64, Timestamp)>>,
+    /// When, in both orders, a request was sent whose answer showed the user gone or inactive.
+    seen_away: HashMap<String, Vec<(u64, Timestamp)>>,
     /// When a request was sent whose answer listed the membership.
     seen_listed: HashMap<(String, String), Vec<u64>>,
     /// What an answer was about, whatever it said.
@@ -74,7 +76,7 @@ impl Witness {
     }
 
     /// What was answered to the request that was sent at `tick`; `honest` if the records are as the API has them.
-    pub fn answered(&mut self, tick: u64, url: &reqwest::Url, status: u16, body: &[u8]) {
+    pub fn answered(&mut self, (tick, at): (u64, Timestamp), url: &reqwest::Url, status: u16, body: &[u8]) {
         let path: Vec<&str> = url.path().trim_matches('/').split('/').collect();
         if status == 429
             && let Some(path) = limited_path(url)
@@ -86,14 +88,17 @@ impl Witness {
         }
         let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
         match (status, &path[..]) {
-            (404, [_, id]) => drop(self.missing.insert((*id).to_owned())),
-            (200, ["directory_users" | "directory_groups" | "directories", _]) => self.shown(tick, &value),
+            (404, [_, id]) => {
+                self.missing.insert((*id).to_owned());
+                self.seen_away.entry((*id).to_owned()).or_default().push((tick, at));
+            }
+            (200, ["directory_users" | "directory_groups" | "directories", _]) => self.shown((tick, at), &value),
             (200, ["directory_users" | "directory_groups" | "directories"]) => {
                 let records = value["data"].as_array().into_iter().flatten();
                 let of = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, id)| id.into_owned());
                 let (group, user) = (of("group"), of("user"));
                 for record in records {
-                    self.shown(tick, record);
+                    self.shown((tick, at), record);
                     let id = text(record, "id");
                     let edge = group.as_ref().map(|group| (group.clone(), id.clone()));
                     let edge = edge.or_else(|| user.as_ref().map(|user| (id, user.clone())));
@@ -111,14 +116,21 @@ impl Witness {
         self.asked_lately.insert(id.to_owned());
     }
 
-    fn shown(&mut self, tick: u64, record: &Value) {
+    fn shown(&mut self, (tick, at): (u64, Timestamp), record: &Value) {
         let id = text(record, "id");
         self.about(&id);
         self.known.insert(id.clone());
         self.known.insert(text(record, "directory_id"));
         if record["state"] == "active" {
             self.seen_active.entry(id).or_default().push((tick, instant(&record["updated_at"])));
+        } else {
+            self.seen_away.entry(id).or_default().push((tick, at));
         }
+    }
+
+    /// A new process knows of no pause.
+    pub fn restarted(&mut self) {
+        self.paused.clear();
     }
 
     /// Takes note of what was folded by now.
@@ -208,6 +220,9 @@ impl Witness {
             let Some(tick) = newest.revoked else { continue };
             let since = || self.seen_active.get(&user.id).into_iter().flatten().filter(|(sent, _)| *sent > tick);
             let agrees = since().any(|(_, updated_at)| *updated_at > newest.key.0);
+            // A truth of a minute later has settled the hint; the next one is believed again.
+            let settled = |(sent, at): &(u64, Timestamp)| *sent > tick && *at >= newest.key.0 + TimeDelta::minutes(1);
+            let agrees = agrees || self.seen_away.get(&user.id).into_iter().flatten().any(settled);
             if !agrees && since().count() < ANSWERS_TO_BE_BELIEVED {
                 return Err(format!(
                     "{} is active again, though a hint of {} took the user away",

@@ -157,6 +157,7 @@ impl Network {
 
     /// Links the directories again that could not be put right otherwise; without the poller, all.
     pub fn link_again(&mut self, all: bool) {
+        let all = all || self.lied;
         for id in self.directories.iter().filter(|id| all || self.silent.contains(*id)) {
             let _deleted = self.world.set_directory_state(id, "linked");
         }

@@ -57,6 +57,27 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
             vec![CreateDirectory, DeliverAll, Fold, Refresh(0), ClockOff(-600_000), DeleteDirectory(6), DeliverAll],
         ),
         (
+            "a group is fetched, then its making is told, and then a replica lags that does not know it",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                Pass(600_000),
+                CreateGroup(5),
+                Crash(Doing::Receive, 0, 41),
+                Deactivate(22, DeletedGone),
+                Pass(5),
+                Crash(Doing::Fold, 6, 32),
+                RefreshWhile(2, 0, vec![RemoveMember(57, 43), Fold, Redeliver(82), Fold]),
+                Poll,
+                RefreshWhile(8, 2, vec![Drop(12)]),
+                Refresh(6),
+                Fold,
+                Enable(8),
+                Lag(3000),
+                RefreshPatiently(8),
+            ],
+        ),
+        (
             "a lagging 404 about somebody who was made and deleted, but kept, a moment ago",
             vec![
                 ReconcileOff,

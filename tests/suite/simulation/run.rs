@@ -149,7 +149,7 @@ struct Wire(Arc<Shared>);
 impl Transport for Wire {
     fn exchange(&self, url: reqwest::Url) -> Pin<Box<dyn Future<Output = Result<Reply, String>> + Send + '_>> {
         Box::pin(async move {
-            let sent = self.0.witness(|witness| witness.sent(&url));
+            let sent = (self.0.witness(|witness| witness.sent(&url)), self.0.network(|network| network.now));
             // The others of a wave are sent before the first is answered, and a crash may come here.
             tokio::task::yield_now().await;
             let reply = self.0.network(|network| network.answer(&url));
@@ -248,6 +248,7 @@ impl<'a> Simulation<'a> {
     }
 
     async fn restart(&mut self) {
+        self.shared.witness(Witness::restarted);
         self.engine = start_engine(self.stage, &self.shared, self.reconciles).await;
     }
 
