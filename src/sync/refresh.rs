@@ -58,7 +58,7 @@ impl Engine {
         match self.scan_to_do(directory, marks.is_empty()).await? {
             ScanToDo::None if marks.is_empty() => return Ok(Step::Idle),
             ScanToDo::None => {
-                self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks, Marks::All)).await?
+                self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks, Marks::All)).await?;
             }
             // A first scan fetches what is marked anyway; only who left is asked for at once.
             ScanToDo::First => {

@@ -32,7 +32,8 @@ async fn a_burst_is_shown_at_once_and_verified_by_pages(engine: Engine) {
     };
     scene.emulator.stop().await;
     scene.emulator = Emulator::start(options).await.unwrap();
-    scene.set_variable("WORKOS_API_BASE_URL", &scene.emulator.url().to_owned());
+    let url = scene.emulator.url().to_owned();
+    scene.set_variable("WORKOS_API_BASE_URL", &url);
     scene.set_variable("WORKOS_API_REQUESTS_PER_MINUTE", &(limit * 1500).to_string());
     scene.set_variable("WORKOS_DIRECTORY_USERS_PER_SECOND", &limit.to_string());
     let directory = scene.emulator.create_directory(NewDirectory::named("Large"));

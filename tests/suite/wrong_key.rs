@@ -102,7 +102,7 @@ async fn founded(engine: Engine) -> (Scene, Company) {
 
 async fn restart(scene: &mut Scene, api: &str, clock: Clock) {
     scene.service.take().unwrap().stop().await;
-    let old = scene.emulator.read(|world| world.webhook_endpoints());
+    let old = scene.emulator.read(workos_emulator::World::webhook_endpoints);
     scene.emulator.change(|world| old.iter().for_each(|endpoint| world.remove_webhook_endpoint(&endpoint.id).unwrap()));
     scene.set_variable("WORKOS_API_BASE_URL", api);
     scene.start_service_with(clock).await;

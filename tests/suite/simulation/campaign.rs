@@ -34,7 +34,7 @@ impl Campaign {
                 // A stack of its own size: debug builds of nested steps need it.
                 let job = std::thread::Builder::new().stack_size(16 << 20);
                 job.spawn_scoped(scope, || {
-                    on_stage(self.engine, async |stage| self.job(stage, &next, &failures).await)
+                    on_stage(self.engine, async |stage| self.job(stage, &next, &failures).await);
                 })
                 .unwrap();
             }
