@@ -9,7 +9,7 @@ use directory_mirror::db::Db;
 
 use crate::support::{Engine, Scene, connect, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running `directory-mirror serve`; killed when it is dropped.
 pub struct Served {
