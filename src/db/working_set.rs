@@ -1,6 +1,7 @@
 //! Loads the part of the mirror that a batch touches, and writes back what changed.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -33,7 +34,7 @@ pub async fn load(
     load_users(connection, &mut set, &user_ids).await?;
     load_groups(connection, &mut set, &group_ids).await?;
     load_edges(connection, &mut set, touched).await?;
-    load_marks(connection, &mut set, touched, &user_ids, &group_ids).await?;
+    load_marks(connection, &mut set, touched).await?;
     Ok(set)
 }
 
@@ -164,42 +165,15 @@ pub async fn announced_edges(
     Ok(announced.map(|(key, _)| key).collect())
 }
 
-/// Loads the marks by their whole key: a condition on less would look through all that a directory has.
-async fn load_marks(
-    connection: &mut DbConnection,
-    set: &mut WorkingSet,
-    touched: &Touched,
-    users: &[&str],
-    groups: &[&str],
-) -> Result<(), DbError> {
-    let directory = set.directory_id.clone();
-    let mut rows: Vec<MarkRow> = Vec::new();
-    let of_directory = marks::directory_id.eq(directory.as_str());
-    rows.extend(with_connection!(connection, c => {
-        marks::table.filter(of_directory).filter(marks::kind.eq("directory")).select(MarkRow::as_select()).load(c).await
-    })?);
-    for chunk in users.chunks(IDS_PER_QUERY) {
-        rows.extend(with_connection!(connection, c => {
-            marks::table
-                .filter(of_directory.and(marks::kind.eq_any(["user", "user_groups"])))
-                .filter(marks::directory_group_id.eq("").and(marks::directory_user_id.eq_any(chunk)))
-                .select(MarkRow::as_select())
-                .load::<MarkRow>(c)
-                .await
-        })?);
-    }
-    for chunk in groups.chunks(IDS_PER_QUERY) {
-        rows.extend(with_connection!(connection, c => {
-            marks::table
-                .filter(of_directory.and(marks::kind.eq_any(["group", "group_members"])))
-                .filter(marks::directory_user_id.eq("").and(marks::directory_group_id.eq_any(chunk)))
-                .select(MarkRow::as_select())
-                .load::<MarkRow>(c)
-                .await
-        })?);
-    }
-    let edges: Vec<&EdgeKey> = touched.edges.iter().collect();
-    rows.extend(pairs::edge_marks(connection, &directory, &edges).await?);
+async fn load_marks(connection: &mut DbConnection, set: &mut WorkingSet, touched: &Touched) -> Result<(), DbError> {
+    let users = touched.users.iter().map(DirectoryUserId::as_str);
+    let groups = touched.groups.iter().map(DirectoryGroupId::as_str);
+    let keys: Vec<(&str, &str, &str)> = iter::once(("directory", "", ""))
+        .chain(users.flat_map(|user| [("user", "", user), ("user_groups", "", user)]))
+        .chain(groups.flat_map(|group| [("group", group, ""), ("group_members", group, "")]))
+        .chain(touched.edges.iter().map(|(group, user)| ("edge", group.as_str(), user.as_str())))
+        .collect();
+    let rows = pairs::marks(connection, &set.directory_id, &keys).await?;
     for mark in rows.into_iter().filter_map(MarkRow::into_model) {
         set.marks.insert(mark.target.clone(), mark);
     }

@@ -143,11 +143,11 @@ pub fn user_truth(
     }
     set.clear_mark(&target, at.number);
     let entity = set.user(id);
-    let mut came_to_life = false;
+    let mut came_back = false;
     match answer {
         Answer::Is(record) => {
             entity.memory.snapshot = Some(Stamp { updated_at: record.updated_at, event_id: None });
-            came_to_life = entity.set_user(record, Some(at.now), at.now);
+            came_back = entity.set_user(record, Some(at.now), at.now);
         }
         Answer::Gone => {
             if let Some(row) = &mut entity.row {
@@ -166,7 +166,7 @@ pub fn user_truth(
     entity.memory.truth_number = at.number;
     entity.memory.truth_at = Some(at.sent_at);
     entity.memory_changed = true;
-    if came_to_life {
+    if came_back {
         set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
     }
     if contradicts || inconclusive {

@@ -299,7 +299,7 @@ impl Entity<UserRow> {
             || self.memory.open_hint().is_some_and(|hint| hint.removes)
     }
 
-    /// Shows this record. Answers whether the user came to life by it.
+    /// Shows this record. Answers whether the user came back by it: to life, or as somebody inactive.
     pub fn set_user(&mut self, record: UserRecord, verified_at: Option<Timestamp>, now: Timestamp) -> bool {
         let state = UserState::from_source(&record.state);
         let deactivated_at = (state == UserState::Inactive).then_some(now);
@@ -325,14 +325,16 @@ impl Entity<UserRow> {
             });
             return false;
         };
-        let came_to_life = row.state == UserState::Inactive && state == UserState::Active;
+        // A tombstone took the memberships along, those of somebody inactive too.
+        let came_back =
+            row.deleted_at.is_some() || (row.state == UserState::Inactive && state == UserState::Active);
         row.deactivated_at = row.deactivated_at.filter(|_| state == UserState::Inactive).or(deactivated_at);
         row.record = record;
         row.state = state;
         row.verified_at = verified_at;
         row.deleted_at = None;
         row.deletion_reason = None;
-        came_to_life
+        came_back
     }
 }
 

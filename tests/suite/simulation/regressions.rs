@@ -94,6 +94,26 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
                 Refresh(6),
             ],
         ),
+        (
+            "a membership is told of somebody who was deleted, but kept, while a replica does not know the person yet",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                DeliverAll,
+                Fold,
+                Refresh(0),
+                Refresh(0),
+                Refresh(0),
+                Deactivate(66, DeletedKept),
+                CreateGroup(5),
+                Lag(20000),
+                AddMember(73, 6),
+                DeliverAll,
+                Refresh(2),
+                Fold,
+                Refresh(4),
+            ],
+        ),
     ]
 }
 
