@@ -120,8 +120,11 @@ pub fn user_truth(
     let contradicts = match &answer {
         Answer::Is(record) => {
             let active = UserState::from_source(&record.state) == UserState::Active;
-            let revoked = entity.memory.recent_hint().is_some_and(|hint| hint.removes && record.updated_at <= hint.at);
-            (active && revoked) || is_older(entity.memory.snapshot.as_ref(), record.updated_at)
+            let removal = entity.memory.recent_hint().filter(|hint| hint.removes);
+            let revoked = removal.is_some_and(|hint| record.updated_at <= hint.at);
+            // Who is inactive agrees with a removal, however old the record: only answers that would revive are counted.
+            let agrees = removal.is_some() && !active;
+            (active && revoked) || (!agrees && is_older(entity.memory.snapshot.as_ref(), record.updated_at))
         }
         Answer::Gone => entity.memory.recent_hint().is_some_and(|hint| !hint.removes),
     };

@@ -326,8 +326,7 @@ impl Entity<UserRow> {
             return false;
         };
         // A tombstone took the memberships along, those of somebody inactive too.
-        let came_back =
-            row.deleted_at.is_some() || (row.state == UserState::Inactive && state == UserState::Active);
+        let came_back = row.deleted_at.is_some() || (row.state == UserState::Inactive && state == UserState::Active);
         row.deactivated_at = row.deactivated_at.filter(|_| state == UserState::Inactive).or(deactivated_at);
         row.record = record;
         row.state = state;

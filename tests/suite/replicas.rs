@@ -17,7 +17,7 @@ use workos_emulator::{
 };
 
 use crate::outage::number;
-use crate::support::{Engine, PATIENCE, SECRET, TestDatabase, connect, run, wait_until};
+use crate::support::{Engine, PATIENCE, SECRET, TestDatabase, connect, marks_due_soon, run, wait_until};
 
 async fn open(database: &TestDatabase, lease_ttl: &str) -> Db {
     let variables = |name: &str| match name {
@@ -207,7 +207,7 @@ fn replicas_share_the_work_and_survive_each_others_death() {
         let mut found = Vec::new();
         let equal = wait_until(PATIENCE * 10, async || {
             found = differences(&db.copy_mirror().await.unwrap(), &emulator.truth());
-            found.is_empty() && db.backlog().await.unwrap().marks == 0
+            found.is_empty() && marks_due_soon(&db).await == 0
         })
         .await;
         assert!(equal, "the mirror differs: {found:?} {:?}", db.backlog().await);

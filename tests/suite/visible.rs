@@ -9,7 +9,7 @@ use diesel::sqlite::SqliteConnection;
 use workos_emulator::{Deactivation, NewDirectory, NewUser, UserChange};
 
 use crate::outage::number;
-use crate::support::{Engine, PATIENCE, Scene, connect, on_both_engines, wait_until};
+use crate::support::{Engine, PATIENCE, Scene, connect, marks_due_soon, on_both_engines, wait_until};
 
 on_both_engines!(a_lone_change_is_visible_soon);
 
@@ -96,8 +96,8 @@ async fn a_lone_change_is_visible_soon(engine: Engine) {
         latencies.entry(kind).or_default().push(application.wait_for(&from, count, sent).await);
         // The next one comes when nothing is under way any more.
         let idle = wait_until(PATIENCE, async || {
-            let backlog = scene.service().db().backlog().await.unwrap();
-            backlog.pending == 0 && backlog.marks == 0
+            let db = scene.service().db();
+            db.backlog().await.unwrap().pending == 0 && marks_due_soon(db).await == 0
         });
         assert!(idle.await, "something is still under way");
     }

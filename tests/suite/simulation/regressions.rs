@@ -114,6 +114,40 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
                 Refresh(4),
             ],
         ),
+        (
+            "somebody who was deactivated, came back and left, and a replica that shows the one after the other",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                Deactivate(68, DeletedKept),
+                Pass(61000),
+                Reactivate(81),
+                RefreshPatiently(7),
+                RefreshPatiently(7),
+                Deactivate(14, DeletedGone),
+                Poll,
+                Lag(20000),
+                RefreshPatiently(1),
+                Fold,
+                RefreshPatiently(0),
+            ],
+        ),
+        (
+            "an event from before a directory's deletion that was announced while the directory was disabled",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                Deliver(44),
+                Drop(59),
+                Pass(25200000),
+                Fold,
+                RefreshPatiently(6),
+                DeleteDirectory(8),
+                Disable(6),
+                DeliverAll,
+                Fold,
+            ],
+        ),
     ]
 }
 
