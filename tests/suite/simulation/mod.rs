@@ -43,17 +43,17 @@ mod sqlite {
 
     #[test]
     fn random_histories_converge() {
-        simulate(Engine::Sqlite, Kind::Any, 200);
+        simulate(Engine::Sqlite, Kind::Any, 2000);
     }
 
     #[test]
     fn the_poller_alone_heals_lost_webhooks() {
-        simulate(Engine::Sqlite, Kind::PollerAlone, 100);
+        simulate(Engine::Sqlite, Kind::PollerAlone, 500);
     }
 
     #[test]
     fn reconciles_alone_heal_lost_webhooks() {
-        simulate(Engine::Sqlite, Kind::ReconcileAlone, 100);
+        simulate(Engine::Sqlite, Kind::ReconcileAlone, 500);
     }
 
     #[test]
@@ -67,17 +67,17 @@ mod postgres {
 
     #[test]
     fn random_histories_converge() {
-        simulate(Engine::Postgres, Kind::Any, 20);
+        simulate(Engine::Postgres, Kind::Any, 200);
     }
 
     #[test]
     fn the_poller_alone_heals_lost_webhooks() {
-        simulate(Engine::Postgres, Kind::PollerAlone, 10);
+        simulate(Engine::Postgres, Kind::PollerAlone, 50);
     }
 
     #[test]
     fn reconciles_alone_heal_lost_webhooks() {
-        simulate(Engine::Postgres, Kind::ReconcileAlone, 10);
+        simulate(Engine::Postgres, Kind::ReconcileAlone, 50);
     }
 
     #[test]
