@@ -10,7 +10,7 @@ use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
 use crate::mirror::Brake;
-use crate::model::DirectoryId;
+use crate::model::{DirectoryId, Mark, MarkTarget};
 
 /// How long a confirmation holds: a large company's removals take hours to be asked about one by one.
 const CONFIRMED_FOR_HOURS: i64 = 24;
@@ -92,20 +92,31 @@ pub async fn save(connection: &mut DbConnection, directory: &DirectoryId, brake:
     Ok(())
 }
 
-/// Puts every mark of users and groups off that was set together with these, so that a company that seems to have gone
-/// is not asked about one by one while the brake holds.
+/// Puts these marks off, and those of users and groups that a scan set together with them, so that a company that seems to
+/// have gone is not asked about one by one while the brake holds. What events told of meanwhile is not held.
 pub async fn hold(
     connection: &mut DbConnection,
     directory: &DirectoryId,
-    versions: &[i64],
+    held: &[&Mark],
     until: Timestamp,
 ) -> Result<(), DbError> {
-    let together = marks::directory_id
-        .eq(directory.as_str())
-        .and(marks::kind.eq_any(["user", "group"]))
-        .and(marks::version.eq_any(versions));
+    let versions: Vec<i64> = held.iter().map(|mark| mark.version).collect();
+    let (mut user_ids, mut group_ids) = (Vec::new(), Vec::new());
+    for mark in held {
+        match &mark.target {
+            MarkTarget::User(id) => user_ids.push(id.as_str()),
+            MarkTarget::Group(id) => group_ids.push(id.as_str()),
+            _ => {}
+        }
+    }
+    let set_by_a_scan = marks::version.eq_any(versions).and(marks::hinted_at.is_null()).and(marks::urgent.eq(false));
+    let doubted = marks::directory_user_id.eq_any(user_ids).or(marks::directory_group_id.eq_any(group_ids));
+    let of_records = marks::directory_id.eq(directory.as_str()).and(marks::kind.eq_any(["user", "group"]));
     with_connection!(connection, c => {
-        diesel::update(marks::table.filter(together)).set(marks::due_at.eq(StoredInstant(until))).execute(c).await
+        diesel::update(marks::table.filter(of_records).filter(set_by_a_scan.or(doubted)))
+            .set(marks::due_at.eq(StoredInstant(until)))
+            .execute(c)
+            .await
     })?;
     Ok(())
 }

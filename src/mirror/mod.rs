@@ -12,5 +12,7 @@ mod working_set;
 
 pub use brake::Brake;
 pub use fold::{FoldContext, Outcome, fold};
-pub use truth::{Answer, TruthContext, Verdict, directory_truth, edge_truth, group_truth, user_truth};
+pub use truth::{
+    Answer, TruthContext, Verdict, directory_truth, edge_truth, group_truth, user_truth, would_ask_again_for_gone,
+};
 pub use working_set::{Edge, EdgeKey, Entity, Touched, WorkingSet};

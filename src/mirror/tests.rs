@@ -57,7 +57,7 @@ fn fold_at(set: &mut WorkingSet, hint: &Hint, number: i64, second: i64) -> Outco
 }
 
 fn truth(number: i64, second: i64) -> TruthContext {
-    TruthContext { number, sent_at: at(second), now: at(second) }
+    TruthContext { number, sent_at: at(second), asked_at: at(second), now: at(second), applied_under: number }
 }
 
 fn state_of(set: &WorkingSet, number: u8) -> Option<UserState> {
@@ -102,17 +102,54 @@ fn a_lagging_answer_is_asked_again_and_meanwhile_the_revocation_stands() {
     user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(2, 11));
     fold_at(&mut set, &deleted(1, 20), 3, 20);
     let target = MarkTarget::User(user_id(1));
-    for (asked, wait) in [0, 1, 4].into_iter().enumerate() {
-        let asking = truth(4 + i64::try_from(asked).unwrap(), 20);
-        let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &asking);
+    for (number, second, wait) in [(4, 20, 0), (5, 20, 1), (6, 21, 4)] {
+        let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(number, second));
         assert_eq!(verdict, Verdict::Contradicted);
         assert_eq!(state_of(&set, 1), Some(UserState::Inactive));
-        assert_eq!(set.marks[&target].due_at, at(20) + TimeDelta::seconds(wait));
+        assert_eq!(set.marks[&target].due_at, at(second) + TimeDelta::seconds(wait));
     }
     let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(9, 25));
     assert_eq!(verdict, Verdict::Accepted);
     assert_eq!(state_of(&set, 1), Some(UserState::Active));
     assert_eq!(set.marks[&target].due_at, at(25 + 60), "a second look");
+}
+
+#[test]
+fn what_was_asked_for_together_or_too_soon_is_one_contradiction() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    fold_at(&mut set, &deleted(1, 20), 2, 20);
+    let target = MarkTarget::User(user_id(1));
+    let mut lagging = |at: &TruthContext| {
+        let verdict = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), at);
+        (verdict, set.marks[&target].contradictions)
+    };
+    // A wave of four, applied under 7.
+    for (number, verdict) in [(3, Verdict::Contradicted), (4, Verdict::Superseded), (5, Verdict::Superseded)] {
+        assert_eq!(lagging(&TruthContext { applied_under: 7, ..truth(number, 20) }), (verdict, 1));
+    }
+    assert_eq!(lagging(&truth(8, 20)), (Verdict::Contradicted, 2));
+    for number in 9..20 {
+        assert_eq!(lagging(&truth(number, 20)), (Verdict::Contradicted, 2), "before a second has passed");
+    }
+}
+
+#[test]
+fn a_removal_that_truth_has_settled_takes_nobody_away_later() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(2, 100));
+    // An old removal, which the truth of a moment ago and the one that follows contradict.
+    fold_at(&mut set, &deleted(1, 20), 3, 101);
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(4, 102));
+    let added = Change::MemberAdded {
+        group: group_id(1),
+        user: user_id(1),
+        group_snapshot: Some(Box::new(group(1, 5))),
+        user_snapshot: Some(Box::new(user(1, "active", 120))),
+    };
+    fold_at(&mut set, &hint(120, added), 5, 121);
+    assert_eq!(state_of(&set, 1), Some(UserState::Active));
 }
 
 #[test]
@@ -258,8 +295,8 @@ fn a_snapshot_of_the_time_before_a_404_brings_nobody_back() {
     let mut set = empty();
     set.register_directory(None, 1, at(0));
     fold_at(&mut set, &hint(5, Change::UserUpdated(user_id(1), None)), 2, 6);
-    for number in 3..7 {
-        user_truth(&mut set, &user_id(1), Answer::Gone, &truth(number, 100));
+    for (number, second) in [(3, 100), (4, 100), (5, 101), (6, 105)] {
+        user_truth(&mut set, &user_id(1), Answer::Gone, &truth(number, second));
     }
     assert_eq!(set.users[&user_id(1)].memory.truth_number, 6, "accepted in the end");
     let added = Change::MemberAdded {

@@ -5,8 +5,8 @@ use chrono::TimeDelta;
 use super::working_set::{EdgeKey, WorkingSet};
 use crate::clock::Timestamp;
 use crate::model::{
-    DirectoryGroupId, DirectoryRecord, DirectoryUserId, GroupRecord, Mark, MarkTarget, Stamp, SyncStatus, UserRecord,
-    UserState,
+    DirectoryGroupId, DirectoryRecord, DirectoryUserId, GroupRecord, Mark, MarkTarget, Memory, Stamp, SyncStatus,
+    UserRecord, UserState,
 };
 
 /// How long to wait before an answer that contradicts the newest hint is asked for again; after the last, it is
@@ -14,16 +14,23 @@ use crate::model::{
 const ASK_AGAIN_AFTER_SECONDS: [i64; 3] = [0, 1, 4];
 /// An accepted contradiction is looked at once more after this long.
 const SECOND_LOOK_SECONDS: i64 = 60;
+/// A directory that is there though its deletion was announced is looked at for so long: an event that was received while
+/// our clock was slow counts as older than it is.
+const ANNOUNCED_DELETION_HOURS: i64 = 1;
 
 /// When and in which order a truth was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct TruthContext {
     /// The request's number in its directory's sequence, taken when it was sent.
     pub number: i64,
-    /// When it was sent.
+    /// When it was sent, by the API's clock.
     pub sent_at: Timestamp,
-    /// When its answer is applied.
+    /// When it was sent, by ours.
+    pub asked_at: Timestamp,
+    /// When its answer is applied, by our clock.
     pub now: Timestamp,
+    /// The number that is applied under: every request that was sent before has a smaller one.
+    pub applied_under: i64,
 }
 
 /// What the API says of one record.
@@ -84,13 +91,17 @@ pub fn directory_truth(set: &mut WorkingSet, answer: Answer<DirectoryRecord>, at
         }
         Answer::Gone => delete_directory(set, at.now),
     }
-    if contradicts {
+    let removal = set.directory.memory.hint.as_ref().filter(|hint| hint.removes);
+    let outlives = removal.is_some_and(|hint| updated_at.is_some_and(|updated| updated > hint.at));
+    let may_lag = updated_at.is_some()
+        && removal.is_some_and(|hint| at.sent_at < hint.at + TimeDelta::hours(ANNOUNCED_DELETION_HOURS));
+    if contradicts || (may_lag && !outlives) {
         look_again_later(set, target, at);
     }
     let memory = &mut set.directory.memory;
-    if updated_at.is_some() && !contradicts {
+    if outlives {
         // A later 404 is not what that removal announced.
-        memory.hint.take_if(|hint| hint.removes);
+        memory.hint = None;
     }
     memory.truth_number = at.number;
     memory.truth_at = Some(at.sent_at);
@@ -284,17 +295,36 @@ fn is_older(shown: Option<&Stamp>, updated_at: Timestamp) -> bool {
     shown.is_some_and(|shown| shown.event_id.is_some() && updated_at < shown.updated_at)
 }
 
-/// Puts the mark off so that the answer is asked for again; `false` once it was asked for often enough.
+/// Puts the mark off so that the answer is asked for again; `false` once it was asked for often enough. Answers that were
+/// asked for together, or before the mark was due again, are one piece of evidence: a replica that lags gives them all.
 fn ask_again(set: &mut WorkingSet, target: &MarkTarget, at: &TruthContext) -> bool {
-    let asked = set.marks.get(target).map_or(0, |mark| mark.contradictions);
-    let Some(wait) = usize::try_from(asked).ok().and_then(|asked| ASK_AGAIN_AFTER_SECONDS.get(asked)) else {
-        return false;
-    };
-    let version = set.marks.get(target).map_or(at.number, |mark| mark.version);
-    let due_at = at.now + TimeDelta::seconds(*wait);
-    let mark = Mark { version, due_at, contradictions: asked + 1, ..fresh_mark(target.clone(), at) };
-    set.put_mark(mark);
+    let standing = set.marks.get(target).filter(|mark| mark.contradictions > 0);
+    if standing.is_some_and(|mark| at.asked_at < mark.due_at) {
+        return true;
+    }
+    let Some(wait) = wait_before_asking_again(set, target) else { return false };
+    let contradictions = standing.map_or(0, |mark| mark.contradictions) + 1;
+    let due_at = at.now + TimeDelta::seconds(wait);
+    set.put_mark(Mark { version: at.applied_under, due_at, contradictions, ..fresh_mark(target.clone(), at) });
     true
+}
+
+/// Seconds; `None` if it was asked for often enough.
+fn wait_before_asking_again(set: &WorkingSet, target: &MarkTarget) -> Option<i64> {
+    let asked = set.marks.get(target).map_or(0, |mark| mark.contradictions);
+    usize::try_from(asked).ok().and_then(|asked| ASK_AGAIN_AFTER_SECONDS.get(asked)).copied()
+}
+
+/// Whether a 404 of this user or group would only be asked for again, since the newest hint says the contrary.
+#[must_use]
+pub fn would_ask_again_for_gone(set: &WorkingSet, target: &MarkTarget) -> bool {
+    let memory = match target {
+        MarkTarget::User(id) => set.users.get(id).map(|entity| &entity.memory),
+        MarkTarget::Group(id) => set.groups.get(id).map(|entity| &entity.memory),
+        _ => None,
+    };
+    let contradicts = memory.and_then(Memory::recent_hint).is_some_and(|hint| !hint.removes);
+    contradicts && wait_before_asking_again(set, target).is_some()
 }
 
 fn look_again_later(set: &mut WorkingSet, target: MarkTarget, at: &TruthContext) {

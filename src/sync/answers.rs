@@ -109,17 +109,21 @@ pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthConte
     true
 }
 
-/// Whether this is a 404 of what the mirror shows, and no event called it removed.
+/// Whether this is a 404 of what the mirror shows, no event called it removed, and it would be believed now.
 pub(super) fn removes_unannounced(set: &WorkingSet, fetched: &Fetched) -> bool {
-    match fetched {
+    let (shown, target) = match fetched {
         Fetched::User(id, None) => {
-            set.users.get(id).is_some_and(|user| !user.foreign && !user.is_gone() && user.row.is_some())
+            let shown = set.users.get(id).is_some_and(|user| !user.foreign && !user.is_gone() && user.row.is_some());
+            (shown, MarkTarget::User(id.clone()))
         }
         Fetched::Group(id, None) => {
-            set.groups.get(id).is_some_and(|group| !group.foreign && !group.is_gone() && group.row.is_some())
+            let shown =
+                set.groups.get(id).is_some_and(|group| !group.foreign && !group.is_gone() && group.row.is_some());
+            (shown, MarkTarget::Group(id.clone()))
         }
-        _ => false,
-    }
+        _ => return false,
+    };
+    shown && !mirror::would_ask_again_for_gone(set, &target)
 }
 
 /// The mark of a single record's answer.
@@ -141,10 +145,13 @@ fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
         };
         // A mark that stands keeps count of its contradictions: starting it over each time would leave it undecided.
         if !set.marks.contains_key(&record) {
-            set.mark(record, at.number, at.now);
+            set.mark(record.clone(), at.number, at.now);
         }
-        for mark in &list.marks {
-            put_off(set, &mark.target, at.now + TimeDelta::seconds(1));
+        let soon = at.now + TimeDelta::seconds(1);
+        let due_at = set.marks.get(&record).map_or(soon, |mark| mark.due_at.max(soon));
+        // What is being asked for again keeps its time.
+        for mark in list.marks.iter().filter(|mark| mark.target != record && mark.contradictions == 0) {
+            put_off(set, &mark.target, due_at);
         }
         return;
     }

@@ -79,11 +79,11 @@ impl Engine {
             }
             Move::GroupsOfUser { user, .. } => {
                 let known = self.db.known_edges(Some(user), None).await?;
-                vec![fetch_list(caller, MarkTarget::UserGroups(user.clone()), known, marks).await?]
+                with_missing_owner(fetch_list(caller, MarkTarget::UserGroups(user.clone()), known, marks).await?)
             }
             Move::MembersOfGroup { group, .. } => {
                 let known = self.db.known_edges(None, Some(group)).await?;
-                vec![fetch_list(caller, MarkTarget::GroupMembers(group.clone()), known, marks).await?]
+                with_missing_owner(fetch_list(caller, MarkTarget::GroupMembers(group.clone()), known, marks).await?)
             }
         })
     }
@@ -118,6 +118,19 @@ async fn fetch_list(
         Err(ApiError::Undecodable(reason)) => Ok(Fetched::Failed(marks.to_vec(), reason)),
         Err(error) => Err(error),
     }
+}
+
+/// The 404 that a list's owner was found to have is an answer of its own, and the list waits for what becomes of it.
+fn with_missing_owner(list: Fetched) -> Vec<Fetched> {
+    let owner = match &list {
+        Fetched::List(list) if !list.owner_exists => match &list.owner {
+            MarkTarget::UserGroups(user) => Some(Fetched::User(user.clone(), None)),
+            MarkTarget::GroupMembers(group) => Some(Fetched::Group(group.clone(), None)),
+            _ => None,
+        },
+        _ => None,
+    };
+    owner.into_iter().chain([list]).collect()
 }
 
 async fn read_list(

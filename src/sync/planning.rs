@@ -1,6 +1,6 @@
 //! From marks and beliefs to the moves of the next wave. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -104,16 +104,28 @@ pub(super) fn path_costs((users, groups): (Duration, Duration)) -> PathCosts {
     PathCosts { users: cost(users), groups: cost(groups) }
 }
 
-/// Memberships are shown only between records that are there, so records that nobody has seen yet are fetched first.
+/// Memberships are shown only between records that are there, so those of records that nobody has seen yet wait for
+/// them.
 fn wanted<'a>(marks: &'a [Mark], beliefs: &Beliefs) -> Vec<&'a Mark> {
-    let unseen = |mark: &&Mark| match &mark.target {
-        MarkTarget::User(id) => !beliefs.users.contains_key(id),
-        MarkTarget::Group(id) => !beliefs.groups.contains_key(id),
-        _ => false,
+    let unseen: BTreeSet<&MarkTarget> = marks
+        .iter()
+        .map(|mark| &mark.target)
+        .filter(|target| match target {
+            MarkTarget::User(id) => !beliefs.users.contains_key(id),
+            MarkTarget::Group(id) => !beliefs.groups.contains_key(id),
+            _ => false,
+        })
+        .collect();
+    let is_unseen = |target: MarkTarget| unseen.contains(&target);
+    let waits = |mark: &Mark| match &mark.target {
+        MarkTarget::Edge(group, user) => {
+            is_unseen(MarkTarget::Group(group.clone())) || is_unseen(MarkTarget::User(user.clone()))
+        }
+        MarkTarget::UserGroups(user) => is_unseen(MarkTarget::User(user.clone())),
+        MarkTarget::GroupMembers(group) => is_unseen(MarkTarget::Group(group.clone())),
+        MarkTarget::Directory | MarkTarget::User(_) | MarkTarget::Group(_) => false,
     };
-    let is_record = |mark: &&Mark| matches!(mark.target, MarkTarget::User(_) | MarkTarget::Group(_));
-    let records_first = marks.iter().any(|mark| unseen(&mark));
-    marks.iter().filter(|mark| !records_first || is_record(mark)).collect()
+    marks.iter().filter(|mark| unseen.is_empty() || !waits(mark)).collect()
 }
 
 fn place<Id>(place: &ListPlace<Id>) -> Place<'_, Id> {

@@ -1,5 +1,6 @@
 //! The scan of a directory: every user, group and membership, page by page, and a mark for what was not listed.
 
+use super::refresh::Sent;
 use super::{Engine, SyncError};
 use crate::clock::Timestamp;
 use crate::db::{DbError, Scan, ScanPhase, brake, lease, scan, working_set};
@@ -35,7 +36,8 @@ impl Engine {
             for record in page.records {
                 let known = self.look_at(&record.id).await?.row.is_some();
                 if known || record.state == "linked" {
-                    match self.take_listed(record, client.in_server_time(page.sent_at)).await {
+                    let sent = Sent { asked_at: page.sent_at, sent_at: client.in_server_time(page.sent_at) };
+                    match self.take_listed(record, sent).await {
                         // The worker that has it keeps it fresh.
                         Err(SyncError::Db(DbError::LeaseLost(_))) => {}
                         taken => taken?,
@@ -49,11 +51,11 @@ impl Engine {
         }
     }
 
-    async fn take_listed(&self, record: DirectoryRecord, sent_at: Timestamp) -> Result<(), SyncError> {
+    async fn take_listed(&self, record: DirectoryRecord, sent: Sent) -> Result<(), SyncError> {
         let id = record.id.clone();
         let number = self.db.next_number(&id, &self.lease).await?;
         // The number is younger than the answer: a mark that was set in between must stay.
-        self.apply_directory(&id, Some(record), number - 1, sent_at).await
+        self.apply_directory(&id, Some(record), number - 1, sent).await
     }
 
     /// What is known of a directory at this moment, outside any lock.
@@ -129,11 +131,18 @@ impl Engine {
                 ScanPhase::Groups | ScanPhase::Members => ScanPhase::Members,
             };
         }
-        let context = TruthContext { number, sent_at: client.in_server_time(sent_at), now: self.clock.now() };
+        // Under which number it is applied is known once it is.
+        let context = TruthContext {
+            number,
+            sent_at: client.in_server_time(sent_at),
+            asked_at: sent_at,
+            now: self.clock.now(),
+            applied_under: number,
+        };
         Ok(ScanPage { asked_at: sent_at, users, groups, next: (!finished).then_some(scan), context })
     }
 
-    async fn write_page(&self, directory: &DirectoryId, read: &Scan, page: ScanPage) -> Result<(), SyncError> {
+    async fn write_page(&self, directory: &DirectoryId, read: &Scan, mut page: ScanPage) -> Result<(), SyncError> {
         let now = page.context.now;
         let members_of = if read.phase == ScanPhase::Members {
             page.next.as_ref().and_then(|scan| scan.group.clone())
@@ -148,7 +157,7 @@ impl Engine {
         }
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        lease::lock(connection, directory, &self.lease).await?;
+        page.context.applied_under = lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
         if set.directory.is_gone() {
             // It was deleted while we read: there is nothing left to scan.

@@ -15,7 +15,7 @@ use crate::db::{DbConnection, DbError, brake, lease, working_set};
 use crate::metrics::RefreshStep;
 use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
-use crate::workos::{Priority, WorkosClient};
+use crate::workos::{ApiError, Priority, WorkosClient};
 
 /// A mark that cannot be decided, since the API's answers are in doubt, is looked at again after this long.
 const DOUBT_SECONDS: i64 = 60;
@@ -28,6 +28,13 @@ const UNKNOWN_DIRECTORY: &str = "the API does not know this directory, though no
 struct Answered {
     number: i64,
     fetched: Fetched,
+}
+
+/// When the requests of a wave were sent: by our clock, and by the API's.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) asked_at: Timestamp,
+    pub(super) sent_at: Timestamp,
 }
 
 enum ScanToDo {
@@ -63,9 +70,7 @@ impl Engine {
             // A first scan fetches what is marked anyway; only who left is asked for at once.
             ScanToDo::First => {
                 let urgent: Vec<Mark> = marks.into_iter().filter(|mark| mark.urgent).collect();
-                if !urgent.is_empty() {
-                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, urgent, Marks::Urgent)).await?;
-                }
+                self.refresh_beside_scan(client, directory, urgent, Marks::Urgent).await?;
                 self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
             }
             ScanToDo::Again { begins } => {
@@ -74,13 +79,32 @@ impl Engine {
                     self.timed(RefreshStep::Directory, self.refresh_directory(client, directory)).await?;
                 }
                 // A long scan must not keep a change waiting.
-                if !marks.is_empty() {
-                    self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks, Marks::All)).await?;
-                }
+                self.refresh_beside_scan(client, directory, marks, Marks::All).await?;
                 self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
             }
         }
         Ok(Step::Ran)
+    }
+
+    /// A wave between two pages of a scan. A request that fails for itself alone does not keep the scan from going on: in
+    /// an outage the scan's own request fails as well.
+    async fn refresh_beside_scan(
+        &self,
+        client: &WorkosClient,
+        directory: &DirectoryId,
+        marks: Vec<Mark>,
+        which: Marks,
+    ) -> Result<(), SyncError> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        match self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks, which)).await {
+            Err(SyncError::Api(error)) if may_concern_one_request(&error) => {
+                tracing::warn!(directory_id = %directory, %error, "a request fails; its mark is put off, and the scan goes on");
+                Ok(())
+            }
+            wave => wave,
+        }
     }
 
     async fn timed<T>(&self, step: RefreshStep, work: impl Future<Output = T>) -> T {
@@ -92,9 +116,10 @@ impl Engine {
 
     async fn refresh_directory(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
         let number = self.db.next_number(directory, &self.lease).await?;
-        let sent_at = self.clock.now();
+        let asked_at = self.clock.now();
         let answer = client.on_behalf_of(directory, Priority::Small).record().await?;
-        self.apply_directory(directory, answer, number, client.in_server_time(sent_at)).await
+        self.apply_directory(directory, answer, number, Sent { asked_at, sent_at: client.in_server_time(asked_at) })
+            .await
     }
 
     /// Applies what the API says of a directory. A 404 that no event announced removes nothing.
@@ -103,12 +128,12 @@ impl Engine {
         directory: &DirectoryId,
         answer: Option<DirectoryRecord>,
         number: i64,
-        sent_at: Timestamp,
+        Sent { asked_at, sent_at }: Sent,
     ) -> Result<(), SyncError> {
         let now = self.clock.now();
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        lease::lock(connection, directory, &self.lease).await?;
+        let applied_under = lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &Touched::default()).await?;
         let announced = set.directory.is_gone() || set.directory.memory.hint.as_ref().is_some_and(|hint| hint.removes);
         let doubtful = answer.is_none() && !announced;
@@ -116,7 +141,8 @@ impl Engine {
             answers::put_off(&mut set, &MarkTarget::Directory, now + TimeDelta::seconds(DOUBT_SECONDS));
         } else {
             let answer = answer.map_or(Answer::Gone, Answer::Is);
-            let verdict = mirror::directory_truth(&mut set, answer, &TruthContext { number, sent_at, now });
+            let context = TruthContext { number, sent_at, asked_at, now, applied_under };
+            let verdict = mirror::directory_truth(&mut set, answer, &context);
             tracing::info!(directory_id = %directory, ?verdict, "directory fetched");
         }
         working_set::save(connection, &set, now).await?;
@@ -174,8 +200,9 @@ impl Engine {
         let requests = wave
             .iter()
             .map(async |one| self.fetch(client.on_behalf_of(directory, one.priority), one.step, &one.marks).await);
-        let (mut answers, mut failure) = (Vec::new(), None);
+        let (mut answers, mut failure, mut any_answered) = (Vec::new(), None, false);
         for ((number, result), one) in (first..).zip(join_all(requests).await).zip(&wave) {
+            any_answered |= result.is_ok();
             let fetched = result.unwrap_or_else(|error| {
                 failure = Some(error);
                 vec![Fetched::Unanswered(one.marks.clone())]
@@ -183,16 +210,23 @@ impl Engine {
             answers.extend(fetched.into_iter().map(|fetched| Answered { number, fetched }));
         }
         let answers: Vec<&Answered> = answers.iter().collect();
-        let sent_at = client.in_server_time(sent_at);
-        let unannounced = self.apply(directory, &answers, sent_at, false).await?;
+        let sent = Sent { asked_at: sent_at, sent_at: client.in_server_time(sent_at) };
+        let unannounced = self.apply(directory, &answers, sent, false).await?;
         if !unannounced.is_empty() {
             if client.on_behalf_of(directory, Priority::Small).record().await?.is_none() {
                 self.put_off_users_and_groups(directory, &unannounced).await?;
                 return Err(SyncError::Doubtful(UNKNOWN_DIRECTORY));
             }
-            self.apply(directory, &unannounced, sent_at, true).await?;
+            self.apply(directory, &unannounced, sent, true).await?;
         }
-        failure.map_or(Ok(()), Err)
+        match failure {
+            // What always fails for one record holds up nobody else.
+            Some(SyncError::Api(error)) if any_answered && may_concern_one_request(&error) => {
+                tracing::warn!(directory_id = %directory, %error, "a request fails; its mark is put off");
+                Ok(())
+            }
+            failure => failure.map_or(Ok(()), Err),
+        }
     }
 
     /// Applies a wave's answers in one transaction. Gives back the 404s that no event announced, which it left alone.
@@ -200,7 +234,7 @@ impl Engine {
         &self,
         directory: &DirectoryId,
         answers: &[&'a Answered],
-        sent_at: Timestamp,
+        sent: Sent,
         directory_exists: bool,
     ) -> Result<Vec<&'a Answered>, DbError> {
         let now = self.clock.now();
@@ -208,7 +242,7 @@ impl Engine {
         answers.iter().for_each(|one| answers::touch(&mut touched, &one.fetched));
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        lease::lock(connection, directory, &self.lease).await?;
+        let applied_under = lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
         let mut unannounced = Vec::new();
         let stopped = directory_exists && self.stops_removals(connection, &set, answers).await?;
@@ -217,7 +251,8 @@ impl Engine {
                 if stopped && answers::removes_unannounced(&set, &one.fetched) {
                     continue;
                 }
-                let context = TruthContext { number: one.number, sent_at, now };
+                let Sent { sent_at, asked_at } = sent;
+                let context = TruthContext { number: one.number, sent_at, asked_at, now, applied_under };
                 if !answers::apply_one(&mut set, &one.fetched, &context, directory_exists) {
                     unannounced.push(*one);
                 }
@@ -254,9 +289,8 @@ impl Engine {
         if !was_braked {
             tracing::error!(directory_id = %directory, "too many users and groups have vanished at once: none is removed until `directory-mirror sync --confirm-removals` says that it is right");
         }
-        let versions: Vec<i64> =
-            removals.iter().filter_map(|one| answers::mark_of(set, &one.fetched)).map(|mark| mark.version).collect();
-        brake::hold(connection, directory, &versions, now + TimeDelta::minutes(HELD_MINUTES)).await?;
+        let held: Vec<&Mark> = removals.iter().filter_map(|one| answers::mark_of(set, &one.fetched)).collect();
+        brake::hold(connection, directory, &held, now + TimeDelta::minutes(HELD_MINUTES)).await?;
         Ok(true)
     }
 
@@ -274,4 +308,9 @@ impl Engine {
         working_set::save(connection, &set, now).await?;
         transaction.commit().await
     }
+}
+
+/// Whether the API may answer other requests while this one fails.
+fn may_concern_one_request(error: &ApiError) -> bool {
+    matches!(error, ApiError::Unreachable(_) | ApiError::Status(_))
 }

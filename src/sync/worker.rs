@@ -237,16 +237,22 @@ fn longest_backoff(engine: &Engine) -> Duration {
     LONGEST_BACKOFF[usize::from(!lately)]
 }
 
-/// Start-up never waits for the API: it is asked until it answers. Of several workers the first does, and another once
-/// that is the first.
+/// Lists the directories at the start, which never waits for the API, and again in each interval of the reconciles: nothing
+/// else tells of a directory whose events were lost, or that was linked again without any. Of several workers the first
+/// does, and another once that is the first.
 async fn discover(engine: Arc<Engine>, found: Arc<Notify>) {
     let mut backoff = Backoff::new();
-    while !engine.lease.is_first() {
-        tokio::time::sleep(REST).await;
+    loop {
+        while !engine.lease.is_first() {
+            tokio::time::sleep(REST).await;
+        }
+        while let Err(error) = engine.discover_directories().await {
+            tracing::warn!(%error, "the directories cannot be listed; tried again");
+            tokio::time::sleep(backoff.next(longest_backoff(&engine))).await;
+        }
+        backoff.reset();
+        found.notify_one();
+        let Some(interval) = engine.reconcile_interval else { return };
+        tokio::time::sleep(interval).await;
     }
-    while let Err(error) = engine.discover_directories().await {
-        tracing::warn!(%error, "the directories cannot be listed; tried again");
-        tokio::time::sleep(backoff.next(longest_backoff(&engine))).await;
-    }
-    found.notify_one();
 }

@@ -49,11 +49,11 @@ pub(super) fn announce_removal(set: &mut WorkingSet, key: &HintKey, at: &FoldCon
 pub(super) fn deleted(set: &mut WorkingSet, key: &HintKey, at: &FoldContext) -> Outcome {
     let known = set.directory.row.as_ref().is_some_and(|row| row.deleted_at.is_none());
     if set.directory.memory.truth_is_newer_than(key.at) || key.at < at.oldest {
-        if known {
-            announce_removal(set, key, at);
-            return OLD;
+        if set.directory.row.is_some() && !known {
+            return DELETED;
         }
-        return DELETED;
+        announce_removal(set, key, at);
+        return if known { OLD } else { REMEMBERED };
     }
     if !advances(&mut set.directory, key) && at.verifies {
         if known {

@@ -1,6 +1,8 @@
 //! Hints about groups. As for users, what a row shows does not depend on the order of folding.
 
-use super::{EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, advances, applied, is_old, stamp};
+use super::{
+    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, TIE, advances, applied, is_old, is_tie, stamp,
+};
 use crate::clock::Timestamp;
 use crate::mirror::working_set::{Entity, WorkingSet};
 use crate::model::{DirectoryGroupId, GroupRecord, GroupRow, Hint, HintKey, MarkTarget};
@@ -45,6 +47,10 @@ pub(super) fn changed(
         restore(entity);
     }
     if !newest && !shown && !was_unknown {
+        if is_tie(entity.memory.hint.as_ref(), &hint.key) {
+            set.mark(target, at.number, at.now);
+            return TIE;
+        }
         return NEWER;
     }
     set.mark(target, at.number, at.now);
@@ -65,10 +71,12 @@ fn show(entity: &mut Entity<GroupRow>, record: &GroupRecord, key: &HintKey, now:
         return false;
     }
     let deleted_at = entity.row.as_ref().and_then(|row| row.deleted_at);
+    let was_live = entity.row.is_some() && deleted_at.is_none();
     entity.memory.snapshot = Some(stamp);
     entity.memory_changed = true;
     entity.set_group(record.clone(), None, now);
-    if entity.memory.hint.as_ref().is_some_and(|newest| newest.removes) {
+    let removed = entity.memory.hint.as_ref().is_some_and(|newest| newest.removes);
+    if removed && (entity.memory.open_hint().is_some() || !was_live) {
         tombstone(entity, deleted_at.unwrap_or(now));
     }
     true
@@ -106,6 +114,10 @@ pub(super) fn deleted(set: &mut WorkingSet, hint: &Hint, id: &DirectoryGroupId, 
         return REMEMBERED;
     }
     if !advances(entity, &hint.key) {
+        if known && is_tie(entity.memory.hint.as_ref(), &hint.key) {
+            set.mark(MarkTarget::Group(id.clone()), at.number, at.now);
+            return TIE;
+        }
         return NEWER;
     }
     if !known {
@@ -133,8 +145,7 @@ pub(super) fn meet(
     let is_old = is_old(entity.memory.truth_at, hint, at);
     let newest = entity.memory.hint.as_ref();
     let removed = newest.is_some_and(|newest| newest.removes);
-    let taken_away = entity.is_gone() || removed;
-    let news_of_the_gone = taken_away && !is_old && newest.is_none_or(|newest| newest.at < hint.key.at);
+    let news_of_the_gone = entity.is_gone() && !is_old && newest.is_none_or(|newest| newest.at < hint.key.at);
     let tombstoned = entity.row.as_ref().is_some_and(|row| row.deleted_at.is_some());
     let gone_by_truth = tombstoned && !removed && entity.memory.truth_number > 0;
     let differs = |record: &&GroupRecord| entity.row.as_ref().is_none_or(|row| !at.verifies || row.record != **record);

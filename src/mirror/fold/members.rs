@@ -1,6 +1,8 @@
 //! Hints about memberships: each orders its edge, not its ends (rules 1, 7 and 8).
 
-use super::{EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, applied, groups, is_old, users};
+use super::{
+    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, TIE, applied, groups, is_old, is_tie, users,
+};
 use crate::mirror::working_set::WorkingSet;
 use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Hint, MarkTarget, UserRecord};
 
@@ -34,7 +36,7 @@ pub(super) fn added(
         return OLD;
     }
     if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
-        return NEWER;
+        return newer_or_tie(set, hint, target, at);
     }
     edge.memory.hint = Some(hint.key.clone());
     edge.changed = true;
@@ -70,7 +72,7 @@ pub(super) fn removed(
         return REMEMBERED;
     }
     if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
-        return NEWER;
+        return newer_or_tie(set, hint, target, at);
     }
     edge.memory.hint = Some(hint.key.clone());
     edge.changed = true;
@@ -80,6 +82,16 @@ pub(super) fn removed(
     edge.memory.present = false;
     set.mark(target, at.number, at.now);
     applied("the membership is gone: to be verified with the API")
+}
+
+fn newer_or_tie(set: &mut WorkingSet, hint: &Hint, target: MarkTarget, at: &FoldContext) -> Outcome {
+    let MarkTarget::Edge(group, user) = &target else { return NEWER };
+    let key = (group.clone(), user.clone());
+    if !is_tie(set.edge(&key).memory.hint.as_ref(), &hint.key) {
+        return NEWER;
+    }
+    set.mark(target, at.number, at.now);
+    TIE
 }
 
 /// Shows the memberships that were announced before both their ends were there: with an API a mark brings them.

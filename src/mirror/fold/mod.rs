@@ -43,6 +43,7 @@ const FETCH: Outcome = applied("to be verified with the API");
 const OLD: Outcome = applied("older than the last answer of the API: to be verified again");
 const EQUAL: Outcome = skipped("the API already confirmed the same");
 const NEWER: Outcome = skipped("a newer event was folded already");
+const TIE: Outcome = applied("another event of the same instant was folded already: to be verified with the API");
 const REMEMBERED: Outcome = skipped("takes away what the mirror does not have: remembered, nothing created");
 const FOREIGN: Outcome = skipped("the id belongs to another directory");
 const DELETED: Outcome = skipped("the directory is deleted");
@@ -111,6 +112,11 @@ fn fold_entity(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
 
 fn is_old(truth_at: Option<Timestamp>, hint: &Hint, at: &FoldContext) -> bool {
     hint.key.at < at.oldest || truth_at.is_some_and(|truth_at| hint.key.at < truth_at)
+}
+
+/// Whether the newest hint is another one of the same instant: which of them was last, only the API knows.
+fn is_tie(newest: Option<&HintKey>, key: &HintKey) -> bool {
+    newest.is_some_and(|newest| newest.at == key.at && newest.event_id != key.event_id)
 }
 
 fn stamp(updated_at: Timestamp, key: &HintKey) -> Stamp {

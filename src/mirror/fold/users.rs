@@ -3,7 +3,9 @@
 //! What a row shows does not depend on the order of folding: the content is that of the highest stamp, and who was taken
 //! away by the newest hint is inactive whatever the content says.
 
-use super::{EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, advances, applied, is_old, stamp};
+use super::{
+    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, TIE, advances, applied, is_old, is_tie, stamp,
+};
 use crate::clock::Timestamp;
 use crate::mirror::working_set::{Entity, WorkingSet};
 use crate::model::{DirectoryUserId, Hint, HintKey, MarkTarget, UserRecord, UserRow, UserState};
@@ -48,6 +50,10 @@ pub(super) fn changed(
     }
     let revived = shown && newest && was_gone;
     if !newest && !shown && !was_unknown {
+        if is_tie(entity.memory.hint.as_ref(), &hint.key) {
+            set.mark(target, at.number, at.now);
+            return TIE;
+        }
         return NEWER;
     }
     set.mark(target, at.number, at.now);
@@ -67,13 +73,21 @@ fn show(entity: &mut Entity<UserRow>, record: &UserRecord, key: &HintKey, now: T
     if !entity.takes(&stamp) {
         return false;
     }
+    let stays_away = is_taken_away(entity);
     entity.memory.snapshot = Some(stamp);
     entity.memory_changed = true;
     entity.set_user(record.clone(), None, now);
-    if entity.memory.hint.as_ref().is_some_and(|newest| newest.removes) {
+    if stays_away {
         revoke(entity, now);
     }
     true
+}
+
+/// Whether the newest hint is a removal, and no answer has called the user active since.
+fn is_taken_away(entity: &Entity<UserRow>) -> bool {
+    let removed = entity.memory.hint.as_ref().is_some_and(|newest| newest.removes);
+    let is_active = entity.row.as_ref().is_some_and(|row| row.state == UserState::Active);
+    removed && (entity.memory.open_hint().is_some() || !is_active)
 }
 
 fn revoke(entity: &mut Entity<UserRow>, now: Timestamp) {
@@ -114,6 +128,10 @@ pub(super) fn deleted(set: &mut WorkingSet, hint: &Hint, id: &DirectoryUserId, a
         return REMEMBERED;
     }
     if !advances(entity, &hint.key) {
+        if known && is_tie(entity.memory.hint.as_ref(), &hint.key) {
+            set.mark(MarkTarget::User(id.clone()), at.number, at.now);
+            return TIE;
+        }
         return NEWER;
     }
     if !known {
@@ -135,8 +153,8 @@ pub(super) fn meet(
     let was_unknown = entity.row.is_none();
     let is_old = is_old(entity.memory.truth_at, hint, at);
     let newest = entity.memory.hint.as_ref();
-    let taken_away = entity.is_gone() || newest.is_some_and(|newest| newest.removes);
-    let news_of_the_gone = taken_away && !is_old && newest.is_none_or(|newest| newest.at < hint.key.at);
+    let news_of_the_gone =
+        (entity.is_gone() || is_taken_away(entity)) && !is_old && newest.is_none_or(|newest| newest.at < hint.key.at);
     let gone_by_truth =
         entity.memory.truth_number > 0 && entity.row.as_ref().is_some_and(|row| row.deleted_at.is_some());
     let differs = |record: &&UserRecord| entity.row.as_ref().is_none_or(|row| !at.verifies || row.record != **record);

@@ -205,7 +205,9 @@ proptest! {
         let mut last: BTreeMap<MarkTarget, (i64, Said)> = BTreeMap::new();
         for place in order {
             let said = &answers[place];
-            apply(&mut set, said, &TruthContext { number: number_of(place), sent_at: time_of(place), now: at(100) });
+            let (number, sent_at) = (number_of(place), time_of(place));
+            let context = TruthContext { number, sent_at, asked_at: at(100), now: at(100), applied_under: number };
+            apply(&mut set, said, &context);
             let entry = last.entry(target_of(said)).or_insert((0, said.clone()));
             if entry.0 < number_of(place) {
                 *entry = (number_of(place), said.clone());

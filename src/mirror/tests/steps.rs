@@ -71,7 +71,8 @@ pub(super) fn time_of(place: usize) -> Timestamp {
 fn context_of(place: usize, steps_ago: i64, sent_before: i64) -> TruthContext {
     let now = time_of(place);
     let number = (number_of(place) - STRIDE * steps_ago - STRIDE / 2).max(1);
-    TruthContext { number, sent_at: now - TimeDelta::seconds(sent_before), now }
+    let sent_at = now - TimeDelta::seconds(sent_before);
+    TruthContext { number, sent_at, asked_at: sent_at, now, applied_under: number }
 }
 
 pub(super) fn apply(set: &mut WorkingSet, said: &Said, context: &TruthContext) -> Verdict {

@@ -90,7 +90,7 @@ async fn a_story_is_counted(engine: Engine) {
     assert_eq!(after.get("webhook_seconds_count"), after.get("webhooks_acknowledged_total") + 5.0);
     assert_eq!(after.get("inbox_dead_events"), 1.0);
     assert_eq!(after.get("inbox_pending_events"), 0.0);
-    assert_eq!(after.get("marks{kind=\"user\"}"), 0.0);
+    assert_eq!(after.get("marks{kind=\"user\"}"), 1.0, "who left just after being made is looked at once more");
     let applied = after.get("folded_events_total{status=\"applied\"}");
     assert!(applied >= 2.0 && after.get("hint_visible_seconds_count") == applied, "{}", after.text);
     assert!(after.get("revocation_visible_seconds_count") >= 1.0);

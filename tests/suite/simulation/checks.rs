@@ -13,8 +13,8 @@ use workos_emulator::EmittedEvent;
 use super::network::{Network, PAUSE};
 use super::stage::{FoldedEvent, Shown, Stage, folded_events};
 
-/// Rule 2: an answer that contradicts is accepted when it is given for the fourth time.
-const ANSWERS_TO_BE_BELIEVED: usize = 4;
+/// Rule 2: an answer that contradicts is accepted when it is given for the fourth time, and these times lie between.
+const SECONDS_BETWEEN_ANSWERS: [i64; 3] = [0, 1, 4];
 /// Rule 4: so many may vanish within an hour unannounced, or a tenth.
 const BELIEVED: usize = 20;
 
@@ -23,11 +23,13 @@ const BELIEVED: usize = 20;
 pub struct Witness {
     tick: u64,
     /// When a request was sent whose answer showed the user active, and the `updated_at` that it showed.
-    seen_active: HashMap<String, Vec<(u64, Timestamp)>>,
+    seen_active: HashMap<String, Vec<(u64, Timestamp, Timestamp)>>,
     /// When, in both orders, a request was sent whose answer showed the user gone or inactive.
     seen_away: HashMap<String, Vec<(u64, Timestamp)>>,
     /// When a request was sent whose answer listed the membership.
-    seen_listed: HashMap<(String, String), Vec<u64>>,
+    seen_listed: HashMap<(String, String), Vec<(u64, Timestamp)>>,
+    /// Answers with a list of a group's members or of a user's groups.
+    lists_read: HashMap<String, Vec<(u64, Timestamp)>>,
     /// What an answer was about, whatever it said.
     asked_about: BTreeSet<String>,
     /// What an answer showed, or a folded event that is no removal told of.
@@ -97,13 +99,16 @@ impl Witness {
                 let records = value["data"].as_array().into_iter().flatten();
                 let of = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, id)| id.into_owned());
                 let (group, user) = (of("group"), of("user"));
+                if let Some(owner) = group.as_ref().or(user.as_ref()) {
+                    self.lists_read.entry(owner.clone()).or_default().push((tick, at));
+                }
                 for record in records {
                     self.shown((tick, at), record);
                     let id = text(record, "id");
                     let edge = group.as_ref().map(|group| (group.clone(), id.clone()));
                     let edge = edge.or_else(|| user.as_ref().map(|user| (id, user.clone())));
                     if let Some(edge) = edge {
-                        self.seen_listed.entry(edge).or_default().push(tick);
+                        self.seen_listed.entry(edge).or_default().push((tick, at));
                     }
                 }
             }
@@ -122,7 +127,7 @@ impl Witness {
         self.known.insert(id.clone());
         self.known.insert(text(record, "directory_id"));
         if record["state"] == "active" {
-            self.seen_active.entry(id).or_default().push((tick, instant(&record["updated_at"])));
+            self.seen_active.entry(id).or_default().push((tick, at, instant(&record["updated_at"])));
         } else {
             self.seen_away.entry(id).or_default().push((tick, at));
         }
@@ -218,12 +223,13 @@ impl Witness {
         for user in users.iter().filter(|user| user.active) {
             let Some(newest) = self.newest.get(&user.id) else { continue };
             let Some(tick) = newest.revoked else { continue };
-            let since = || self.seen_active.get(&user.id).into_iter().flatten().filter(|(sent, _)| *sent > tick);
-            let agrees = since().any(|(_, updated_at)| *updated_at > newest.key.0);
+            let since = || self.seen_active.get(&user.id).into_iter().flatten().filter(|(sent, ..)| *sent > tick);
+            let agrees = since().any(|(_, _, updated_at)| *updated_at > newest.key.0);
             // A truth of a minute later has settled the hint; the next one is believed again.
             let settled = |(sent, at): &(u64, Timestamp)| *sent > tick && *at >= newest.key.0 + TimeDelta::minutes(1);
             let agrees = agrees || self.seen_away.get(&user.id).into_iter().flatten().any(settled);
-            if !agrees && since().count() < ANSWERS_TO_BE_BELIEVED {
+            let believed = self.are_evidence(since().map(|(_, at, _)| *at));
+            if !agrees && !believed {
                 return Err(format!(
                     "{} is active again, though a hint of {} took the user away",
                     user.id, newest.key.0
@@ -231,6 +237,18 @@ impl Witness {
             }
         }
         Ok(())
+    }
+
+    /// Whether answers that were asked for at these instants are enough to believe them against the newest hint.
+    fn are_evidence(&self, mut asked: impl Iterator<Item = Timestamp>) -> bool {
+        let Some(mut last) = asked.next() else { return false };
+        for seconds in SECONDS_BETWEEN_ANSWERS {
+            // The engine waits by its own clock.
+            let earliest = last + TimeDelta::seconds(if self.clock_changed { 0 } else { seconds });
+            let Some(next) = asked.find(|at| *at >= earliest) else { return false };
+            last = next;
+        }
+        true
     }
 
     /// Nothing is deleted but what an event took away, or the API answered 404 to.
@@ -245,12 +263,17 @@ impl Witness {
         Ok(())
     }
 
+    /// As for users: a list that a lagging replica gives is asked for again, but for one of a minute after the hint.
     fn no_membership_is_revived(&self, members: &[(String, String)]) -> Result<(), String> {
         for (group, user) in members {
-            let newest = self.newest.get(&format!("{group} {user}"));
-            let Some(tick) = newest.and_then(|newest| newest.revoked) else { continue };
-            let seen = self.seen_listed.get(&(group.clone(), user.clone()));
-            if !seen.is_some_and(|seen| seen.iter().any(|sent| *sent > tick)) {
+            let Some(newest) = self.newest.get(&format!("{group} {user}")) else { continue };
+            let Some(tick) = newest.revoked else { continue };
+            let seen = self.seen_listed.get(&(group.clone(), user.clone())).into_iter().flatten();
+            let since: Vec<Timestamp> = seen.filter(|(sent, _)| *sent > tick).map(|(_, at)| *at).collect();
+            let settled = |(sent, at): &(u64, Timestamp)| *sent > tick && *at >= newest.key.0 + TimeDelta::minutes(1);
+            let lists = [group, user].into_iter().filter_map(|owner| self.lists_read.get(owner)).flatten();
+            let is_settled = lists.copied().any(|list| settled(&list));
+            if since.is_empty() || !(is_settled || self.are_evidence(since.iter().copied())) {
                 return Err(format!("{user} is in {group} again, though a hint took the membership away"));
             }
         }

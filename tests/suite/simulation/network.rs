@@ -46,6 +46,8 @@ pub struct Network {
     lied: bool,
     /// Whether lists showed anything but the present.
     pub lists_lied: bool,
+    /// Whether events were ignored, since their directory was disabled.
+    pub was_disabled: bool,
     people: usize,
 }
 
@@ -76,6 +78,7 @@ impl Network {
             old: Vec::new(),
             lied: false,
             lists_lied: false,
+            was_disabled: false,
             people: 0,
         }
     }
@@ -163,9 +166,10 @@ impl Network {
         }
     }
 
-    /// Whether somebody in the directory was deleted without an event: deleted twice, that is.
-    pub fn lost_somebody_silently(&self, directory: &str) -> bool {
-        self.silent.contains(directory)
+    /// Whether the poller alone cannot bring the directory to equality: somebody in it was deleted without an event, which
+    /// is twice, or an API that lied was believed, or it kept from a scan who was there before any event.
+    pub fn needs_scan(&self, directory: &str) -> bool {
+        self.silent.contains(directory) || self.lied || (self.lists_lied && !self.old.is_empty())
     }
 
     /// Whether events cannot bring equality: somebody vanished without one, an API that lied was believed within the

@@ -127,6 +127,8 @@ impl Shared {
         }
         if enabled {
             self.request_scan(number).await;
+        } else {
+            self.network(|network| network.was_disabled = true);
         }
     }
 
@@ -296,7 +298,7 @@ impl<'a> Simulation<'a> {
         self.shared.happen(&Op::DeliverAll).await;
         for number in 0..self.shared.network(|network| network.directories.len()) {
             let id = self.shared.directory(number).unwrap();
-            if !self.reconciles && self.shared.network(|network| network.lost_somebody_silently(id.as_str())) {
+            if !self.reconciles && self.shared.network(|network| network.needs_scan(id.as_str())) {
                 self.shared.request_scan(number).await;
             }
             let health = self.shared.db.directory_health().await.unwrap();
@@ -374,7 +376,7 @@ impl<'a> Simulation<'a> {
             return format!("not at rest: {backlog:?}");
         }
         let (mut truth, events_are_missing) =
-            self.shared.network(|network| (network.truth(), !self.polls || network.is_old()));
+            self.shared.network(|network| (network.truth(), !self.polls || network.is_old() || network.was_disabled));
         let mut mirror = self.shared.db.copy_mirror().await.unwrap();
         if events_are_missing {
             // A group's list does not show its inactive members: only events tell of them, and their coming back.
