@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::plan::Move;
 use super::{Engine, SyncError};
 use crate::mirror::EdgeKey;
-use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Mark, MarkTarget, UserRecord};
+use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Mark, MarkTarget, Paging, UserRecord};
 use crate::workos::{ApiError, Caller, ListFilter};
 
 /// What the API said.
@@ -126,16 +126,18 @@ async fn read_list(
     nothing_to_lose: bool,
 ) -> Result<(Vec<UserRecord>, Vec<GroupRecord>, bool), ApiError> {
     let (mut users, mut groups) = (Vec::new(), Vec::new());
-    let (mut cursor, mut cursors) = (None::<String>, BTreeSet::new());
+    let (mut cursor, mut paging) = (None::<String>, Paging::default());
     loop {
         let (after, unreadable) = match owner {
             MarkTarget::UserGroups(user) => {
                 let page = caller.groups(ListFilter::User(user), cursor.as_deref()).await?;
+                page.note_in(&mut paging, |group| group.id.as_str())?;
                 groups.extend(page.records);
                 (page.after, page.unreadable)
             }
             MarkTarget::GroupMembers(group) => {
                 let page = caller.users(ListFilter::Group(group), cursor.as_deref()).await?;
+                page.note_in(&mut paging, |user| user.id.as_str())?;
                 users.extend(page.records);
                 (page.after, page.unreadable)
             }
@@ -144,11 +146,10 @@ async fn read_list(
         if unreadable > 0 {
             return Err(ApiError::Undecodable("a list holds records that cannot be read".to_owned()));
         }
-        let Some(after) = after else { break };
-        if !cursors.insert(after.clone()) {
-            return Err(ApiError::Undecodable("a list starts over".to_owned()));
+        cursor = after;
+        if cursor.is_none() {
+            break;
         }
-        cursor = Some(after);
     }
     let owner_exists = match owner {
         // An empty list takes nothing away, whether the id exists or not.

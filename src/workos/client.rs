@@ -14,7 +14,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
 use crate::metrics::{ApiPath, ApiStatus, Metrics, PauseScope};
 use crate::model::{
-    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord, read_json,
+    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, Paging, UserRecord, read_json,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,6 +61,20 @@ pub struct Page<R> {
     pub after: Option<String>,
     /// When the request was sent.
     pub sent_at: Timestamp,
+}
+
+impl<R> Page<R> {
+    /// Takes note of this page of a list.
+    ///
+    /// # Errors
+    /// [`ApiError::Undecodable`] if the list has started over or does not end.
+    pub fn note_in<'a>(&'a self, paging: &mut Paging, id: impl Fn(&'a R) -> &'a str) -> Result<(), ApiError> {
+        if paging.notes(self.records.iter().map(id), self.after.as_deref()) {
+            Ok(())
+        } else {
+            Err(ApiError::Undecodable("a list starts over, or never ends".to_owned()))
+        }
+    }
 }
 
 /// Which list.

@@ -1,0 +1,184 @@
+//! What strange answers of the API do to the engine: each test writes down what the API says.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use directory_mirror::clock::{Clock, Timestamp};
+use directory_mirror::config::Config;
+use directory_mirror::db::{Db, MarkEntry, MarkFilter, MirrorCopy};
+use directory_mirror::metrics::Metrics;
+use directory_mirror::model::DirectoryId;
+use directory_mirror::sync::{Engine as Sync, Retention, Step, SyncError};
+use directory_mirror::webhook::inbox_event;
+use directory_mirror::workos::{Reply, Transport, WorkosClient};
+use serde_json::{Value, json};
+
+use crate::support::{Engine, TestDatabase, on_both_engines};
+
+on_both_engines!(directories_that_are_listed_in_a_circle_are_noticed,);
+
+/// What the API answers, and what it was asked.
+#[derive(Default)]
+struct Says {
+    answers: BTreeMap<String, (u16, String)>,
+    asked: Vec<String>,
+    now: Option<Timestamp>,
+}
+
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<Says>>);
+
+impl Api {
+    fn says(&self) -> MutexGuard<'_, Says> {
+        self.0.lock().unwrap()
+    }
+
+    /// From now on it answers so. Lists are named by their path and query without `limit` and `order`.
+    fn answers(&self, url: &str, body: impl Into<String>) {
+        self.says().answers.insert(url.to_owned(), (200, body.into()));
+    }
+
+    fn lists(&self, url: &str, records: &[Value], after: Option<&str>) {
+        self.answers(url, json!({"data": records, "list_metadata": {"after": after}}).to_string());
+    }
+
+    fn fails(&self, url: &str, status: u16) {
+        self.says().answers.insert(url.to_owned(), (status, "{}".to_owned()));
+    }
+
+    /// What it was asked since this was last called.
+    fn was_asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.says().asked)
+    }
+}
+
+impl Transport for Api {
+    fn exchange(&self, url: reqwest::Url) -> Pin<Box<dyn Future<Output = Result<Reply, String>> + Send + '_>> {
+        let kept = url.query_pairs().filter(|(name, _)| name != "limit" && name != "order");
+        let query = kept.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
+        let name = if query.is_empty() { url.path().to_owned() } else { format!("{}?{query}", url.path()) };
+        let mut says = self.says();
+        says.asked.push(name.clone());
+        let is_list = url.path().matches('/').count() == 1;
+        let unknown = if is_list { (200, r#"{"data": []}"#) } else { (404, r#"{"message": "Not Found"}"#) };
+        let found = says.answers.get(&name).cloned();
+        let (status, body) = found.unwrap_or_else(|| (unknown.0, unknown.1.to_owned()));
+        let reply = Reply { status, retry_after: Duration::ZERO, date: says.now, body: body.into_bytes() };
+        Box::pin(async move { Ok(reply) })
+    }
+}
+
+/// The engine on a database of its own.
+struct Play {
+    api: Api,
+    sync: Sync,
+    clock: Arc<Mutex<Timestamp>>,
+    events: usize,
+    _database: TestDatabase,
+}
+
+impl Play {
+    async fn start(engine: Engine) -> Self {
+        let database = TestDatabase::new(engine).await;
+        let variables = |name: &str| match name {
+            "DATABASE_URL" => Some(database.url.clone()),
+            "WORKOS_API_KEY" => Some("sk_test_key".to_owned()),
+            "WORKOS_API_BASE_URL" => Some("http://workos.test".to_owned()),
+            "WORKOS_WEBHOOK_SECRET" => Some("s".to_owned()),
+            "WORKOS_API_REQUESTS_PER_MINUTE" | "WORKOS_DIRECTORY_USERS_PER_SECOND" => Some("0".to_owned()),
+            _ => None,
+        };
+        let config = Config::read(&variables).unwrap();
+        let db = Db::open(&config.database).await.unwrap();
+        let (api, now) = (Api::default(), Arc::new(Mutex::new("2026-11-01T12:00:00Z".parse::<Timestamp>().unwrap())));
+        let clock = Clock::from_fn({
+            let now = Arc::clone(&now);
+            move || *now.lock().unwrap()
+        });
+        let client = WorkosClient::with_transport(&config.api, clock.clone(), api.clone());
+        let lease = db.new_lease(clock.now()).await.unwrap();
+        let (retention, metrics) = (Retention::new(None), Metrics::default());
+        let sync = Sync { db, client, clock, lease, reconcile_interval: None, retention, metrics };
+        Self { api, sync, clock: now, events: 0, _database: database }
+    }
+
+    /// A directory that the API knows and that was scanned while it was empty.
+    async fn with_directory(engine: Engine) -> Self {
+        let play = Self::start(engine).await;
+        play.know_directory("d").await;
+        play
+    }
+
+    async fn know_directory(&self, id: &str) {
+        let record = directory(id);
+        self.api.answers(&format!("/directories/{id}"), record.to_string());
+        self.api.lists("/directories", &[record], None);
+        self.sync.discover_directories().await.unwrap();
+        self.refresh(id).await;
+        self.api.was_asked();
+    }
+
+    /// Lets time pass.
+    fn pass(&self, seconds: i64) {
+        *self.clock.lock().unwrap() += TimeDelta::seconds(seconds);
+    }
+
+    /// An event comes in and is folded.
+    async fn event(&mut self, kind: &str, data: Value) {
+        self.events += 1;
+        let now = self.sync.clock.now();
+        let id = format!("event_{:04}", self.events);
+        let body = json!({"object": "event", "id": id, "event": kind, "data": data, "created_at": now.to_rfc3339()});
+        let event = inbox_event(body.to_string().into_bytes(), now, "webhook");
+        self.sync.db.store_events(vec![event]).await.unwrap();
+        while self.sync.fold_step().await.unwrap() == Step::Ran {}
+    }
+
+    async fn step(&self, directory: &str) -> Result<Step, SyncError> {
+        self.sync.refresh_step(&DirectoryId::from_stored(directory.to_owned())).await
+    }
+
+    /// Steps until nothing is due.
+    async fn refresh(&self, directory: &str) {
+        for _ in 0..100 {
+            if matches!(self.step(directory).await, Ok(Step::Idle)) {
+                return;
+            }
+        }
+        panic!("there is always something to do: {:?}", self.marks().await);
+    }
+
+    async fn mirror(&self) -> MirrorCopy {
+        self.sync.db.copy_mirror().await.unwrap()
+    }
+
+    async fn marks(&self) -> Vec<MarkEntry> {
+        self.sync.db.marks(&MarkFilter::default(), 1000).await.unwrap()
+    }
+}
+
+fn directory(id: &str) -> Value {
+    json!({"id": id, "name": "Acme", "state": "linked", "updated_at": "2026-10-01T00:00:00Z"})
+}
+
+fn user(id: &str, directory: &str) -> Value {
+    json!({
+        "id": id, "directory_id": directory, "state": "active", "email": format!("{id}@acme.example"),
+        "custom_attributes": {}, "created_at": "2026-10-01T00:00:00Z", "updated_at": "2026-10-01T00:00:00Z",
+    })
+}
+
+async fn directories_that_are_listed_in_a_circle_are_noticed(engine: Engine) {
+    let play = Play::start(engine).await;
+    // A cycle that leaves out the first page, and each page gives another cursor than the one before.
+    play.api.lists("/directories", &[directory("d1")], Some("a"));
+    play.api.lists("/directories?after=a", &[directory("d2")], Some("b"));
+    play.api.lists("/directories?after=b", &[directory("d3")], Some("a"));
+    let discovered = tokio::time::timeout(Duration::from_secs(60), play.sync.discover_directories()).await;
+    let error = discovered.expect("discovery ends").unwrap_err();
+    assert!(error.to_string().contains("starts over"), "{error}");
+    assert_eq!(play.mirror().await.directories.len(), 3, "what was listed is taken");
+}
