@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::gate::{Gate, Permit};
 use super::limits::{Limits, Priority, Request};
@@ -14,7 +16,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
 use crate::metrics::{ApiPath, ApiStatus, Metrics, PauseScope};
 use crate::model::{
-    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, Paging, UserRecord, read_json,
+    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, Paging, RecordError, UserRecord,
+    read_json,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,6 +78,13 @@ impl<R> Page<R> {
             Err(ApiError::Undecodable("a list starts over, or never ends".to_owned()))
         }
     }
+}
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Box<RawValue>>,
+    #[serde(default)]
+    list_metadata: Value,
 }
 
 /// Which list.
@@ -231,7 +241,7 @@ impl WorkosClient {
     pub async fn directories(&self, after: Option<&str>) -> Result<Page<DirectoryRecord>, ApiError> {
         let query = page_query(None, after);
         let request = Request { directory: None, on_users_path: false, priority: Priority::Small };
-        self.list("/directories", &query, request, |value| DirectoryRecord::from_json(value).map_err(undecodable)).await
+        self.list("directories", &query, request, DirectoryRecord::from_json).await
     }
 
     async fn list<R>(
@@ -239,16 +249,16 @@ impl WorkosClient {
         path: &str,
         query: &[(&str, &str)],
         request: Request,
-        decode: impl Fn(&Value) -> Result<R, ApiError>,
+        from_json: impl Fn(&Value) -> Result<R, RecordError>,
     ) -> Result<Page<R>, ApiError> {
         let sent_at = self.clock.now();
-        let answer: Option<(Value, _)> = self.get_as(&[path.trim_start_matches('/')], query, request).await?;
+        let answer: Option<(Box<RawValue>, _)> = self.get_as(&[path], query, request).await?;
         // A list that is not there is no empty list: a proxy or another environment may say so.
-        let (value, _) = answer.ok_or(ApiError::Status(404))?;
-        let data = value.get("data").and_then(Value::as_array);
-        let data = data.ok_or_else(|| ApiError::Undecodable("a list has no data".to_owned()))?;
-        let after = value.get("list_metadata").and_then(|metadata| metadata.get("after"));
-        let records: Vec<R> = data.iter().filter_map(|record| decode(record).ok()).collect();
+        let (list, _) = answer.ok_or(ApiError::Status(404))?;
+        let list: Result<List, _> = read_json(list.get().as_bytes());
+        let List { data, list_metadata } = list.map_err(|_| ApiError::Undecodable("a list has no data".to_owned()))?;
+        let after = list_metadata.get("after");
+        let records: Vec<R> = data.iter().filter_map(|record| decode(record, &from_json).ok()).collect();
         let unreadable = data.len() - records.len();
         if unreadable > 0 {
             tracing::error!(path, unreadable, "records of a list cannot be read; the others are taken");
@@ -259,6 +269,23 @@ impl WorkosClient {
             after: after.and_then(Value::as_str).filter(|cursor| !cursor.is_empty()).map(str::to_owned),
             sent_at,
         })
+    }
+
+    /// A record by its id; `None` for the API's own 404. An answer that is about another record is none.
+    async fn record<R>(
+        &self,
+        path: [&str; 2],
+        request: Request,
+        from_json: impl Fn(&Value) -> Result<R, RecordError>,
+        id: impl Fn(&R) -> &str,
+    ) -> Result<Option<R>, ApiError> {
+        let answer: Option<(Box<RawValue>, _)> = self.get_as(&path, &[], request).await?;
+        let Some((record, _)) = answer else { return Ok(None) };
+        let record = decode(&record, from_json)?;
+        if id(&record) != path[1] {
+            return Err(ApiError::Undecodable("it is about another record".to_owned()));
+        }
+        Ok(Some(record))
     }
 
     /// One request, when the limits allow it: the answer with its `Date`, or `None` for a 404 that is a JSON answer of
@@ -370,9 +397,8 @@ impl<'a> Caller<'a> {
     /// # Errors
     /// [`ApiError`].
     pub async fn record(&self) -> Result<Option<DirectoryRecord>, ApiError> {
-        let answer: Option<(Value, _)> =
-            self.client.get_as(&["directories", self.directory.as_str()], &[], self.request(false)).await?;
-        answer.map(|(value, _)| DirectoryRecord::from_json(&value).map_err(undecodable)).transpose()
+        let path = ["directories", self.directory.as_str()];
+        self.client.record(path, self.request(false), DirectoryRecord::from_json, |record| record.id.as_str()).await
     }
 
     /// `GET /directory_users/{id}`; `None` for the API's own 404.
@@ -380,9 +406,8 @@ impl<'a> Caller<'a> {
     /// # Errors
     /// [`ApiError`].
     pub async fn user(&self, id: &DirectoryUserId) -> Result<Option<UserRecord>, ApiError> {
-        let answer: Option<(Value, _)> =
-            self.client.get_as(&["directory_users", id.as_str()], &[], self.request(true)).await?;
-        answer.map(|(value, _)| UserRecord::from_json(&value).map_err(undecodable)).transpose()
+        let path = ["directory_users", id.as_str()];
+        self.client.record(path, self.request(true), UserRecord::from_json, |user| user.id.as_str()).await
     }
 
     /// `GET /directory_groups/{id}`; `None` for the API's own 404.
@@ -390,9 +415,8 @@ impl<'a> Caller<'a> {
     /// # Errors
     /// [`ApiError`].
     pub async fn group(&self, id: &DirectoryGroupId) -> Result<Option<GroupRecord>, ApiError> {
-        let answer: Option<(Value, _)> =
-            self.client.get_as(&["directory_groups", id.as_str()], &[], self.request(false)).await?;
-        answer.map(|(value, _)| GroupRecord::from_json(&value).map_err(undecodable)).transpose()
+        let path = ["directory_groups", id.as_str()];
+        self.client.record(path, self.request(false), GroupRecord::from_json, |group| group.id.as_str()).await
     }
 
     /// `GET /directory_users`: a page, oldest first.
@@ -401,8 +425,7 @@ impl<'a> Caller<'a> {
     /// [`ApiError`].
     pub async fn users(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<UserRecord>, ApiError> {
         let query = page_query(Some(filter), after);
-        let decode = |value: &Value| UserRecord::from_json(value).map_err(undecodable);
-        self.client.list("/directory_users", &query, self.request(true), decode).await
+        self.client.list("directory_users", &query, self.request(true), UserRecord::from_json).await
     }
 
     /// `GET /directory_groups`: a page, oldest first.
@@ -411,8 +434,7 @@ impl<'a> Caller<'a> {
     /// [`ApiError`].
     pub async fn groups(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<GroupRecord>, ApiError> {
         let query = page_query(Some(filter), after);
-        let decode = |value: &Value| GroupRecord::from_json(value).map_err(undecodable);
-        self.client.list("/directory_groups", &query, self.request(false), decode).await
+        self.client.list("directory_groups", &query, self.request(false), GroupRecord::from_json).await
     }
 
     fn request(&self, on_users_path: bool) -> Request {
@@ -456,8 +478,11 @@ fn status_of<T>(result: &Result<Option<T>, ApiError>) -> ApiStatus {
     }
 }
 
-fn undecodable(error: crate::model::RecordError) -> ApiError {
-    ApiError::Undecodable(error.to_string())
+/// Reads a record by itself, so that what no number or stack of ours holds spoils that record and not its page.
+fn decode<R>(record: &RawValue, from_json: impl Fn(&Value) -> Result<R, RecordError>) -> Result<R, ApiError> {
+    let undecodable = |error: &dyn std::error::Error| ApiError::Undecodable(error.to_string());
+    let value: Value = read_json(record.get().as_bytes()).map_err(|error| undecodable(&error))?;
+    from_json(&value).map_err(|error| undecodable(&error))
 }
 
 fn page_query<'a>(filter: Option<ListFilter<'a>>, after: Option<&'a str>) -> Vec<(&'static str, &'a str)> {

@@ -18,7 +18,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Engine, TestDatabase, on_both_engines};
 
-on_both_engines!(directories_that_are_listed_in_a_circle_are_noticed,);
+on_both_engines!(
+    directories_that_are_listed_in_a_circle_are_noticed,
+    an_answer_about_another_record_is_none,
+    one_record_that_cannot_be_read_spoils_no_page,
+    attributes_are_stored_as_they_are_read,
+);
 
 /// What the API answers, and what it was asked.
 #[derive(Default)]
@@ -181,4 +186,71 @@ async fn directories_that_are_listed_in_a_circle_are_noticed(engine: Engine) {
     let error = discovered.expect("discovery ends").unwrap_err();
     assert!(error.to_string().contains("starts over"), "{error}");
     assert_eq!(play.mirror().await.directories.len(), 3, "what was listed is taken");
+}
+
+async fn an_answer_about_another_record_is_none(engine: Engine) {
+    let mut play = Play::with_directory(engine).await;
+    for id in ["u1", "u2"] {
+        play.api.answers(&format!("/directory_users/{id}"), user(id, "d").to_string());
+        play.event("dsync.user.created", user(id, "d")).await;
+        play.refresh("d").await;
+    }
+    let before = play.mirror().await.users;
+    play.pass(60);
+    play.api.answers("/directory_users/u1", user("u2", "d").to_string());
+    play.api.answers(
+        "/directory_groups/g",
+        json!({"id": "h", "directory_id": "d", "name": "H", "updated_at": "2026-10-01T00:00:00Z"}).to_string(),
+    );
+    play.event("dsync.user.updated", json!({"directory_id": "d", "directory_user_id": "u1"})).await;
+    play.event("dsync.group.created", json!({"directory_id": "d", "directory_group_id": "g"})).await;
+    play.refresh("d").await;
+    assert_eq!(play.mirror().await.users, before, "neither of them changed");
+    assert!(play.mirror().await.groups.is_empty(), "and no group was made");
+    let marks = play.marks().await;
+    assert_eq!(marks.iter().map(|entry| entry.mark.failures).collect::<Vec<_>>(), [1, 1], "both are asked for again");
+}
+
+async fn one_record_that_cannot_be_read_spoils_no_page(engine: Engine) {
+    let mut play = Play::with_directory(engine).await;
+    let (number, nested) = (r#"{"n": 1e999}"#, format!("{{\"n\": {}{}}}", "[".repeat(200), "]".repeat(200)));
+    let strange = |id: &str, attributes: &str| {
+        user(id, "d").to_string().replace(r#""custom_attributes":{}"#, &format!(r#""custom_attributes":{attributes}"#))
+    };
+    let records =
+        [user("u1", "d").to_string(), strange("u2", number), strange("u3", &nested), user("u4", "d").to_string()];
+    play.api.answers(
+        "/directory_users?directory=d",
+        format!(r#"{{"data": [{}], "list_metadata": {{}}}}"#, records.join(", ")),
+    );
+    play.api.answers("/directory_users/u2", &*records[1]);
+    play.event("dsync.user.created", json!({"directory_id": "d", "directory_user_id": "u2"})).await;
+    play.sync.db.request_scan(None, play.sync.clock.now()).await.unwrap();
+    play.refresh("d").await;
+    let mirror = play.mirror().await;
+    let shown: Vec<&str> = mirror.users.iter().map(|row| row.record.id.as_str()).collect();
+    assert_eq!(shown, ["u1", "u4"]);
+    assert_eq!(mirror.directories[0].sync_status.as_str(), "synced");
+    assert!(play.marks().await.iter().all(|entry| entry.mark.failures == 1), "{:?}", play.marks().await);
+}
+
+async fn attributes_are_stored_as_they_are_read(engine: Engine) {
+    let play = Play::with_directory(engine).await;
+    // Numbers that a quick reader of JSON misses by a bit, and ones that PostgreSQL writes in another way.
+    let attributes = r#"{"a": [0.10000000000000001, 31.245270191439438, 121.48791951161945, 2.2250738585072014e-308,
+        1e16, 1e17, 12345678901234567000.0, 1e20, 1e300, -1e18, -0.0, 1.0, 1e-7, 9007199254740993.0, 5e-324]}"#;
+    let record = user("u", "d")
+        .to_string()
+        .replace(r#""custom_attributes":{}"#, &format!(r#""custom_attributes":{attributes}"#));
+    play.api.answers("/directory_users?directory=d", format!(r#"{{"data": [{record}], "list_metadata": {{}}}}"#));
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        play.sync.db.request_scan(None, play.sync.clock.now()).await.unwrap();
+        play.refresh("d").await;
+        seen.extend(play.mirror().await.users);
+        play.pass(3600);
+    }
+    // Each write of a row moves its `verified_at`.
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[1], seen[2]);
 }
