@@ -272,15 +272,16 @@ pub async fn not_listed_since(
     Ok(targets)
 }
 
-/// Takes note that the scan has begun that was asked for before `sent_at`.
+/// Takes note that the scan has begun that was asked for at this instant, by whoever's clock. Another that was asked for
+/// meanwhile stands.
 pub async fn requested_scan_begins(
     connection: &mut DbConnection,
     directory: &DirectoryId,
-    sent_at: Timestamp,
+    requested_at: Timestamp,
 ) -> Result<(), DbError> {
     with_connection!(connection, c => {
         diesel::update(directory_work::table.find(directory.as_str()))
-            .filter(directory_work::scan_requested_at.le(StoredInstant(sent_at)))
+            .filter(directory_work::scan_requested_at.eq(StoredInstant(requested_at)))
             .set(directory_work::scan_requested_at.eq(None::<StoredInstant>))
             .execute(c)
             .await

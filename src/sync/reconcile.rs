@@ -13,7 +13,10 @@ use crate::workos::{ApiError, ListFilter, Priority, WorkosClient};
 
 /// One page, and how far the scan is once it is written.
 struct ScanPage {
-    asked_at: Timestamp,
+    /// When the scan was asked for, as it stood before its first page was.
+    requested_at: Option<Timestamp>,
+    /// Whether the directory was to be scanned anew before the page was asked for.
+    anew: bool,
     users: Vec<UserRecord>,
     groups: Vec<GroupRecord>,
     next: Option<Scan>,
@@ -69,8 +72,9 @@ impl Engine {
         // A directory that has to be scanned anew begins at the beginning, whatever checkpoint there is.
         let checkpoint = if anew { None } else { self.db.scan(directory).await? };
         let scan = checkpoint.unwrap_or_else(|| Scan::from_the_beginning(number));
+        let requested_at = self.db.scan_requested_at(directory).await?;
         let page = match self.read_page(client, directory, scan.clone(), number, sent_at).await {
-            Ok(page) => page,
+            Ok(page) => ScanPage { requested_at, anew, ..page },
             Err(error) => {
                 // A list that cannot be followed is read from its beginning; after an outage the scan goes on.
                 let restart = matches!(error, SyncError::Api(ApiError::Undecodable(_)));
@@ -130,7 +134,7 @@ impl Engine {
             };
         }
         let context = TruthContext { number, sent_at: client.in_server_time(sent_at), now: self.clock.now() };
-        Ok(ScanPage { asked_at: sent_at, users, groups, next: (!finished).then_some(scan), context })
+        Ok(ScanPage { requested_at: None, anew: false, users, groups, next: (!finished).then_some(scan), context })
     }
 
     async fn write_page(&self, directory: &DirectoryId, read: &Scan, page: ScanPage) -> Result<(), SyncError> {
@@ -156,13 +160,13 @@ impl Engine {
             return Ok(transaction.commit().await?);
         }
         let begins = read.number == page.context.number;
-        if !begins && set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
+        if !page.anew && set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
             // It was linked or deleted anew while we read: the scan has to begin again.
             scan::save_scan(connection, directory, None).await?;
             return Ok(transaction.commit().await?);
         }
-        if begins {
-            scan::requested_scan_begins(connection, directory, page.asked_at).await?;
+        if let Some(requested_at) = page.requested_at.filter(|_| begins) {
+            scan::requested_scan_begins(connection, directory, requested_at).await?;
         }
         let is_first = set.directory.row.as_ref().is_none_or(|row| row.last_synced_at.is_none());
         let mut drift = apply_page(&mut set, &page, members_of.as_ref());
