@@ -56,6 +56,17 @@ pub struct Beliefs {
     pub members: Vec<EdgeKey>,
 }
 
+impl Beliefs {
+    /// A page did not show this record where it was believed to be.
+    pub fn lose_place(&mut self, target: &MarkTarget) {
+        match target {
+            MarkTarget::User(id) => drop(self.users.get_mut(id).map(|user| user.place = None)),
+            MarkTarget::Group(id) => drop(self.groups.get_mut(id).map(|group| group.place = None)),
+            _ => {}
+        }
+    }
+}
+
 #[derive(QueryableByName)]
 struct PlaceRow {
     #[diesel(sql_type = Text)]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use chrono::TimeDelta;
+
 use super::plan::Move;
 use super::{Engine, SyncError};
 use crate::mirror::EdgeKey;
@@ -22,8 +24,10 @@ pub(super) enum Fetched {
     List(Box<MembershipList>),
     /// The answer cannot be decoded.
     Failed(Vec<Mark>, String),
-    /// There was no answer.
-    Unanswered(Vec<Mark>),
+    /// There was no answer: for how long each mark is put off.
+    Unanswered(Vec<(Mark, TimeDelta)>),
+    /// A page was asked for these and does not show them, which proves nothing: each is to be asked for by itself.
+    NotShown(Vec<Mark>),
 }
 
 /// A user's groups or a group's members, read to the end, with the edges that were known before.
@@ -39,8 +43,7 @@ pub(super) struct MembershipList {
 }
 
 impl Engine {
-    /// Makes the requests of one move for these marks. A page that did not show a record that it was planned for is
-    /// followed by a get: that a record is missing from a page proves nothing.
+    /// Makes the requests of one move for these marks.
     pub(super) async fn fetch(
         &self,
         caller: Caller<'_>,
@@ -53,29 +56,19 @@ impl Engine {
             Move::GetGroup(id) => vec![fetch_group(caller, id, marks).await?],
             Move::UserPage { after } => {
                 let page = caller.users(whole, after.map(DirectoryUserId::as_str)).await?;
-                let shown: BTreeSet<DirectoryUserId> = page.records.iter().map(|user| user.id.clone()).collect();
-                let mut fetched = vec![Fetched::Users(page.records)];
-                for mark in marks {
-                    if let MarkTarget::User(id) = &mark.target
-                        && !shown.contains(id)
-                    {
-                        fetched.push(fetch_user(caller, id, std::slice::from_ref(mark)).await?);
-                    }
-                }
-                fetched
+                let shown: BTreeSet<&DirectoryUserId> = page.records.iter().map(|user| &user.id).collect();
+                let missing =
+                    marks.iter().filter(|mark| matches!(&mark.target, MarkTarget::User(id) if !shown.contains(id)));
+                let missing = missing.cloned().collect();
+                vec![Fetched::Users(page.records), Fetched::NotShown(missing)]
             }
             Move::GroupPage { after } => {
                 let page = caller.groups(whole, after.map(DirectoryGroupId::as_str)).await?;
-                let shown: BTreeSet<DirectoryGroupId> = page.records.iter().map(|group| group.id.clone()).collect();
-                let mut fetched = vec![Fetched::Groups(page.records)];
-                for mark in marks {
-                    if let MarkTarget::Group(id) = &mark.target
-                        && !shown.contains(id)
-                    {
-                        fetched.push(fetch_group(caller, id, std::slice::from_ref(mark)).await?);
-                    }
-                }
-                fetched
+                let shown: BTreeSet<&DirectoryGroupId> = page.records.iter().map(|group| &group.id).collect();
+                let missing =
+                    marks.iter().filter(|mark| matches!(&mark.target, MarkTarget::Group(id) if !shown.contains(id)));
+                let missing = missing.cloned().collect();
+                vec![Fetched::Groups(page.records), Fetched::NotShown(missing)]
             }
             Move::GroupsOfUser { user, .. } => {
                 let known = self.db.known_edges(Some(user), None).await?;

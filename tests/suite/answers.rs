@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use directory_mirror::config::Config;
 use directory_mirror::db::{Db, MarkEntry, MarkFilter, MirrorCopy};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
-use directory_mirror::sync::{Engine as Sync, Retention, Step, SyncError};
+use directory_mirror::sync::{Engine as Sync, Lately, Retention, Step, SyncError};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::{Reply, Transport, WorkosClient};
 use serde_json::{Value, json};
@@ -23,6 +24,10 @@ on_both_engines!(
     an_answer_about_another_record_is_none,
     one_record_that_cannot_be_read_spoils_no_page,
     attributes_are_stored_as_they_are_read,
+    a_request_that_always_fails_is_made_more_and_more_rarely,
+    what_a_page_does_not_show_is_asked_for_by_itself_in_a_later_wave,
+    a_scan_that_a_fast_clock_asked_for_is_done_once,
+    a_directory_linked_anew_while_its_first_page_is_read_is_scanned_anew,
 );
 
 /// What the API answers, and what it was asked.
@@ -31,6 +36,8 @@ struct Says {
     answers: BTreeMap<String, (u16, String)>,
     asked: Vec<String>,
     now: Option<Timestamp>,
+    /// The answer to this waits until it is taken out.
+    held: Option<String>,
 }
 
 #[derive(Clone, Default)]
@@ -72,7 +79,13 @@ impl Transport for Api {
         let found = says.answers.get(&name).cloned();
         let (status, body) = found.unwrap_or_else(|| (unknown.0, unknown.1.to_owned()));
         let reply = Reply { status, retry_after: Duration::ZERO, date: says.now, body: body.into_bytes() };
-        Box::pin(async move { Ok(reply) })
+        drop(says);
+        Box::pin(async move {
+            while self.says().held.as_ref() == Some(&name) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(reply)
+        })
     }
 }
 
@@ -81,7 +94,7 @@ struct Play {
     api: Api,
     sync: Sync,
     clock: Arc<Mutex<Timestamp>>,
-    events: usize,
+    events: AtomicUsize,
     _database: TestDatabase,
 }
 
@@ -106,8 +119,9 @@ impl Play {
         let client = WorkosClient::with_transport(&config.api, clock.clone(), api.clone());
         let lease = db.new_lease(clock.now()).await.unwrap();
         let (retention, metrics) = (Retention::new(None), Metrics::default());
-        let sync = Sync { db, client, clock, lease, reconcile_interval: None, retention, metrics };
-        Self { api, sync, clock: now, events: 0, _database: database }
+        let sync =
+            Sync { db, client, clock, lease, reconcile_interval: None, retention, metrics, lately: Lately::default() };
+        Self { api, sync, clock: now, events: AtomicUsize::new(0), _database: database }
     }
 
     /// A directory that the API knows and that was scanned while it was empty.
@@ -132,10 +146,9 @@ impl Play {
     }
 
     /// An event comes in and is folded.
-    async fn event(&mut self, kind: &str, data: Value) {
-        self.events += 1;
+    async fn event(&self, kind: &str, data: Value) {
         let now = self.sync.clock.now();
-        let id = format!("event_{:04}", self.events);
+        let id = format!("event_{:04}", self.events.fetch_add(1, Ordering::Relaxed));
         let body = json!({"object": "event", "id": id, "event": kind, "data": data, "created_at": now.to_rfc3339()});
         let event = inbox_event(body.to_string().into_bytes(), now, "webhook");
         self.sync.db.store_events(vec![event]).await.unwrap();
@@ -189,7 +202,7 @@ async fn directories_that_are_listed_in_a_circle_are_noticed(engine: Engine) {
 }
 
 async fn an_answer_about_another_record_is_none(engine: Engine) {
-    let mut play = Play::with_directory(engine).await;
+    let play = Play::with_directory(engine).await;
     for id in ["u1", "u2"] {
         play.api.answers(&format!("/directory_users/{id}"), user(id, "d").to_string());
         play.event("dsync.user.created", user(id, "d")).await;
@@ -212,7 +225,7 @@ async fn an_answer_about_another_record_is_none(engine: Engine) {
 }
 
 async fn one_record_that_cannot_be_read_spoils_no_page(engine: Engine) {
-    let mut play = Play::with_directory(engine).await;
+    let play = Play::with_directory(engine).await;
     let (number, nested) = (r#"{"n": 1e999}"#, format!("{{\"n\": {}{}}}", "[".repeat(200), "]".repeat(200)));
     let strange = |id: &str, attributes: &str| {
         user(id, "d").to_string().replace(r#""custom_attributes":{}"#, &format!(r#""custom_attributes":{attributes}"#))
@@ -253,4 +266,94 @@ async fn attributes_are_stored_as_they_are_read(engine: Engine) {
     // Each write of a row moves its `verified_at`.
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[1], seen[2]);
+}
+
+/// An event that names a user and tells nothing else.
+fn thin(directory: &str, user: &str) -> Value {
+    json!({"directory_id": directory, "directory_user_id": user})
+}
+
+async fn a_request_that_always_fails_is_made_more_and_more_rarely(engine: Engine) {
+    let play = Play::with_directory(engine).await;
+    play.api.fails("/directory_users/u", 500);
+    play.event("dsync.user.created", thin("d", "u")).await;
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        while !matches!(play.step("d").await, Ok(Step::Idle)) {}
+        let marks = play.marks().await;
+        let mark = marks.iter().find(|entry| entry.mark.target.to_string() == "user u").unwrap();
+        assert_eq!(mark.mark.failures, 0, "an outage counts against no mark");
+        let wait = (mark.mark.due_at - play.sync.clock.now()).num_seconds();
+        waits.push(wait);
+        play.pass(wait);
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
+    play.api.answers("/directory_users/u", user("u", "d").to_string());
+    play.refresh("d").await;
+    play.api.fails("/directory_users/u", 500);
+    play.event("dsync.user.updated", thin("d", "u")).await;
+    assert!(play.step("d").await.is_err());
+    let waits = play.marks().await.iter().map(|entry| (entry.mark.due_at - play.sync.clock.now()).num_seconds()).min();
+    assert_eq!(waits, Some(2), "an answer starts it over");
+}
+
+async fn what_a_page_does_not_show_is_asked_for_by_itself_in_a_later_wave(engine: Engine) {
+    let play = Play::with_directory(engine).await;
+    let ids: Vec<String> = (1..=5).map(|number| format!("u{number}")).collect();
+    let users: Vec<Value> = ids.iter().map(|id| user(id, "d")).collect();
+    play.api.lists("/directory_users?directory=d", &users, None);
+    play.sync.db.request_scan(None, play.sync.clock.now()).await.unwrap();
+    play.refresh("d").await;
+    play.pass(3600);
+    for (id, user) in ids.iter().zip(&users) {
+        play.api.answers(&format!("/directory_users/{id}"), user.to_string());
+        play.event("dsync.user.updated", thin("d", id)).await;
+    }
+    play.pass(60);
+    play.api.lists("/directory_users?directory=d", &[], None);
+    play.api.was_asked();
+    play.step("d").await.unwrap();
+    assert_eq!(
+        play.api.was_asked(),
+        ["/directory_users?directory=d"],
+        "the page is asked for, and nothing waits for more"
+    );
+    play.refresh("d").await;
+    let mut asked = play.api.was_asked();
+    asked.sort();
+    assert_eq!(asked, ids.iter().map(|id| format!("/directory_users/{id}")).collect::<Vec<_>>());
+    assert!(play.marks().await.is_empty());
+}
+
+async fn a_scan_that_a_fast_clock_asked_for_is_done_once(engine: Engine) {
+    let play = Play::with_directory(engine).await;
+    let tomorrow = play.sync.clock.now() + TimeDelta::days(1);
+    play.sync.db.request_scan(None, tomorrow).await.unwrap();
+    play.refresh("d").await;
+    let pages = play.api.was_asked().iter().filter(|url| *url == "/directory_users?directory=d").count();
+    assert_eq!(pages, 1);
+}
+
+async fn a_directory_linked_anew_while_its_first_page_is_read_is_scanned_anew(engine: Engine) {
+    let play = Play::with_directory(engine).await;
+    let page = "/directory_users?directory=d";
+    play.sync.db.request_scan(None, play.sync.clock.now()).await.unwrap();
+    play.api.says().held = Some(page.to_owned());
+    let meanwhile = async {
+        while !play.api.says().asked.iter().any(|url| url == page) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for (state, updated_at) in [("inactive", "2026-10-02T00:00:00Z"), ("active", "2026-10-03T00:00:00Z")] {
+            play.pass(1);
+            let data = json!({"id": "d", "name": "Acme", "state": state, "updated_at": updated_at});
+            play.event("dsync.activated", data).await;
+        }
+        play.api.says().held = None;
+    };
+    let (step, ()) = tokio::join!(play.step("d"), meanwhile);
+    step.unwrap();
+    assert_eq!(play.mirror().await.directories[0].sync_status.as_str(), "never");
+    play.refresh("d").await;
+    assert_eq!(play.mirror().await.directories[0].sync_status.as_str(), "synced");
+    assert_eq!(play.api.was_asked().iter().filter(|url| *url == page).count(), 2);
 }
