@@ -363,7 +363,8 @@ async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
     };
     let new: Vec<MemberRow> = changed
         .iter()
-        .filter(|(_, edge)| edge.memory.present && !edge.was_present)
+        // Those that were present as well: an application may have deleted a row of its own that stood in their place.
+        .filter(|(_, edge)| edge.memory.present)
         .filter_map(|(key, _)| ends(key))
         .map(|(group, user)| MemberRow::from_directory(group, user, now))
         .collect();
