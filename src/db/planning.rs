@@ -57,11 +57,17 @@ pub struct Beliefs {
 }
 
 impl Beliefs {
-    /// A page did not show this record where it was believed to be.
+    /// A page or a list did not show this record where it was believed to be: none is expected to show it.
     pub fn lose_place(&mut self, target: &MarkTarget) {
         match target {
-            MarkTarget::User(id) => drop(self.users.get_mut(id).map(|user| user.place = None)),
-            MarkTarget::Group(id) => drop(self.groups.get_mut(id).map(|group| group.place = None)),
+            MarkTarget::User(id) => {
+                self.users.entry(id.clone()).and_modify(|user| user.place = None);
+                self.members.retain(|(_, user)| user != id);
+            }
+            MarkTarget::Group(id) => {
+                self.groups.entry(id.clone()).and_modify(|group| group.place = None);
+                self.members.retain(|(group, _)| group != id);
+            }
             _ => {}
         }
     }

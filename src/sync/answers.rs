@@ -65,6 +65,7 @@ pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthConte
             if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
                 // An event named the wrong directory: the record is its own directory's business.
                 set.clear_mark(&MarkTarget::User(id.clone()), at.number);
+                set.disown_user(id);
                 return true;
             }
             let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));
@@ -78,6 +79,7 @@ pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthConte
             if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
                 // An event named the wrong directory: the record is its own directory's business.
                 set.clear_mark(&MarkTarget::Group(id.clone()), at.number);
+                set.disown_group(id);
                 return true;
             }
             let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));

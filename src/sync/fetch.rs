@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::plan::Move;
 use super::{Engine, SyncError};
 use crate::mirror::EdgeKey;
-use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Mark, MarkTarget, Paging, UserRecord};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, GroupRecord, Mark, MarkTarget, Paging, UserRecord};
 use crate::workos::{ApiError, Caller, ListFilter};
 
 /// What the API said.
@@ -26,7 +26,7 @@ pub(super) enum Fetched {
     Failed(Vec<Mark>, String),
     /// There was no answer: for how long each mark is put off.
     Unanswered(Vec<(Mark, TimeDelta)>),
-    /// A page was asked for these and does not show them, which proves nothing: each is to be asked for by itself.
+    /// A page or a list was asked for these and does not show them, which proves nothing: each is to be asked for by itself.
     NotShown(Vec<Mark>),
 }
 
@@ -51,35 +51,46 @@ impl Engine {
         marks: &[Mark],
     ) -> Result<Vec<Fetched>, SyncError> {
         let whole = ListFilter::Directory(caller.directory());
-        Ok(match step {
-            Move::GetUser(id) => vec![fetch_user(caller, id, marks).await?],
-            Move::GetGroup(id) => vec![fetch_group(caller, id, marks).await?],
+        let fetched = match step {
+            Move::GetUser(id) => return Ok(vec![fetch_user(caller, id, marks).await?]),
+            Move::GetGroup(id) => return Ok(vec![fetch_group(caller, id, marks).await?]),
             Move::UserPage { after } => {
-                let page = caller.users(whole, after.map(DirectoryUserId::as_str)).await?;
-                let shown: BTreeSet<&DirectoryUserId> = page.records.iter().map(|user| &user.id).collect();
-                let missing =
-                    marks.iter().filter(|mark| matches!(&mark.target, MarkTarget::User(id) if !shown.contains(id)));
-                let missing = missing.cloned().collect();
-                vec![Fetched::Users(page.records), Fetched::NotShown(missing)]
+                Fetched::Users(caller.users(whole, after.map(DirectoryUserId::as_str)).await?.records)
             }
             Move::GroupPage { after } => {
-                let page = caller.groups(whole, after.map(DirectoryGroupId::as_str)).await?;
-                let shown: BTreeSet<&DirectoryGroupId> = page.records.iter().map(|group| &group.id).collect();
-                let missing =
-                    marks.iter().filter(|mark| matches!(&mark.target, MarkTarget::Group(id) if !shown.contains(id)));
-                let missing = missing.cloned().collect();
-                vec![Fetched::Groups(page.records), Fetched::NotShown(missing)]
+                Fetched::Groups(caller.groups(whole, after.map(DirectoryGroupId::as_str)).await?.records)
             }
             Move::GroupsOfUser { user, .. } => {
                 let known = self.db.known_edges(Some(user), None).await?;
-                vec![fetch_list(caller, MarkTarget::UserGroups(user.clone()), known, marks).await?]
+                fetch_list(caller, MarkTarget::UserGroups(user.clone()), known, marks).await?
             }
             Move::MembersOfGroup { group, .. } => {
                 let known = self.db.known_edges(None, Some(group)).await?;
-                vec![fetch_list(caller, MarkTarget::GroupMembers(group.clone()), known, marks).await?]
+                fetch_list(caller, MarkTarget::GroupMembers(group.clone()), known, marks).await?
             }
-        })
+        };
+        let not_shown = not_shown(&fetched, caller.directory(), marks);
+        Ok(vec![fetched, Fetched::NotShown(not_shown)])
     }
+}
+
+/// The marks of records that a page or a list was to show and does not, or shows as another directory's.
+fn not_shown(fetched: &Fetched, directory: &DirectoryId, marks: &[Mark]) -> Vec<Mark> {
+    let (users, groups): (&[UserRecord], &[GroupRecord]) = match fetched {
+        Fetched::Users(users) => (users, &[]),
+        Fetched::Groups(groups) => (&[], groups),
+        Fetched::List(list) => (&list.users, &list.groups),
+        _ => return Vec::new(),
+    };
+    let users: BTreeSet<_> = users.iter().filter(|user| user.directory_id == *directory).map(|user| &user.id).collect();
+    let groups: BTreeSet<_> =
+        groups.iter().filter(|group| group.directory_id == *directory).map(|group| &group.id).collect();
+    let missing = marks.iter().filter(|mark| match &mark.target {
+        MarkTarget::User(id) => !users.contains(id),
+        MarkTarget::Group(id) => !groups.contains(id),
+        _ => false,
+    });
+    missing.cloned().collect()
 }
 
 async fn fetch_user(caller: Caller<'_>, id: &DirectoryUserId, marks: &[Mark]) -> Result<Fetched, ApiError> {

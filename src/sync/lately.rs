@@ -12,7 +12,7 @@ const LONGEST_WAIT_SECONDS: i64 = 60;
 /// More than this is not remembered.
 const MOST_TARGETS: usize = 100_000;
 
-/// Marks whose requests had no answer, and marks that a page was asked for and did not show.
+/// Marks whose requests had no answer, and marks that a page or a list was asked for and did not show.
 #[derive(Debug, Default)]
 pub struct Lately(Mutex<BTreeMap<DirectoryId, Targets>>);
 
@@ -53,7 +53,7 @@ impl Lately {
         }
     }
 
-    /// A page that was asked for these marks did not show them.
+    /// A page or a list that was asked for these marks did not show them.
     pub(super) fn did_not_show(&self, directory: &DirectoryId, marks: &[Mark]) {
         let mut all = self.lock();
         let targets = all.entry(directory.clone()).or_default();
@@ -63,7 +63,7 @@ impl Lately {
         targets.not_shown.extend(marks.iter().map(|mark| mark.target.clone()));
     }
 
-    /// Which of these marks no page is asked for again, until they had an answer of their own.
+    /// Which of these marks are to be asked for by themselves, until they had an answer.
     pub(super) fn not_shown(&self, directory: &DirectoryId, marks: &[Mark]) -> Vec<MarkTarget> {
         let all = self.lock();
         let Some(targets) = all.get(directory) else { return Vec::new() };

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use diesel_async::SimpleAsyncConnection;
 use directory_mirror::clock::{Clock, Timestamp};
 use directory_mirror::config::Config;
-use directory_mirror::db::{Db, MarkEntry, MarkFilter, MirrorCopy};
+use directory_mirror::db::{Db, DbConnection, MarkEntry, MarkFilter, MirrorCopy};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
 use directory_mirror::sync::{Engine as Sync, Lately, Retention, Step, SyncError};
@@ -28,6 +29,8 @@ on_both_engines!(
     what_a_page_does_not_show_is_asked_for_by_itself_in_a_later_wave,
     a_scan_that_a_fast_clock_asked_for_is_done_once,
     a_directory_linked_anew_while_its_first_page_is_read_is_scanned_anew,
+    an_event_that_names_the_wrong_directory_shuts_nobody_out,
+    a_membership_outlives_the_row_that_an_application_made_of_it,
 );
 
 /// What the API answers, and what it was asked.
@@ -173,6 +176,15 @@ impl Play {
         self.sync.db.copy_mirror().await.unwrap()
     }
 
+    async fn sql(&self, statement: &str) {
+        let mut transaction = self.sync.db.begin_in_background().await.unwrap();
+        match transaction.connection() {
+            DbConnection::Postgres(object) => object.batch_execute(statement).await.unwrap(),
+            DbConnection::Sqlite(object) => object.batch_execute(statement).await.unwrap(),
+        }
+        transaction.commit().await.unwrap();
+    }
+
     async fn marks(&self) -> Vec<MarkEntry> {
         self.sync.db.marks(&MarkFilter::default(), 1000).await.unwrap()
     }
@@ -211,10 +223,7 @@ async fn an_answer_about_another_record_is_none(engine: Engine) {
     let before = play.mirror().await.users;
     play.pass(60);
     play.api.answers("/directory_users/u1", user("u2", "d").to_string());
-    play.api.answers(
-        "/directory_groups/g",
-        json!({"id": "h", "directory_id": "d", "name": "H", "updated_at": "2026-10-01T00:00:00Z"}).to_string(),
-    );
+    play.api.answers("/directory_groups/g", group("h", "d").to_string());
     play.event("dsync.user.updated", json!({"directory_id": "d", "directory_user_id": "u1"})).await;
     play.event("dsync.group.created", json!({"directory_id": "d", "directory_group_id": "g"})).await;
     play.refresh("d").await;
@@ -356,4 +365,82 @@ async fn a_directory_linked_anew_while_its_first_page_is_read_is_scanned_anew(en
     play.refresh("d").await;
     assert_eq!(play.mirror().await.directories[0].sync_status.as_str(), "synced");
     assert_eq!(play.api.was_asked().iter().filter(|url| *url == page).count(), 2);
+}
+
+fn group(id: &str, directory: &str) -> Value {
+    json!({"id": id, "directory_id": directory, "name": "Group", "updated_at": "2026-10-01T00:00:00Z"})
+}
+
+async fn an_event_that_names_the_wrong_directory_shuts_nobody_out(engine: Engine) {
+    let play = Play::start(engine).await;
+    play.know_directory("x").await;
+    play.know_directory("y").await;
+    let people = ["disproved", "hinted", "joined", "scanned"];
+    play.api.answers("/directory_groups/g", group("g", "y").to_string());
+    for id in people {
+        play.api.answers(&format!("/directory_users/{id}"), user(id, "y").to_string());
+        play.api.lists(&format!("/directory_groups?user={id}"), &[group("g", "y")], None);
+    }
+    let shown = async || {
+        let mirror = play.mirror().await;
+        assert!(mirror.users.iter().all(|row| row.record.directory_id.as_str() == "y"));
+        let members: Vec<String> = mirror.members.iter().map(|(_, user)| user.to_string()).collect();
+        (mirror.users.iter().map(|row| row.record.id.to_string()).collect::<Vec<_>>(), members)
+    };
+    // Events that name the wrong directory, and memberships in it.
+    let edge = |directory: &str, user: &str| json!({"directory_id": directory, "directory_user_id": user, "directory_group_id": "g"});
+    play.event("dsync.user.created", thin("x", "disproved")).await;
+    play.event("dsync.group.user_added", edge("x", "disproved")).await;
+    play.refresh("x").await;
+    assert!(shown().await.0.is_empty());
+    play.event("dsync.user.created", thin("y", "disproved")).await;
+    play.refresh("y").await;
+    play.event("dsync.group.user_added", edge("y", "disproved")).await;
+    play.refresh("y").await;
+    assert_eq!(shown().await, (vec!["disproved".to_owned()], vec!["disproved".to_owned()]));
+    // The right directory tells of them before the wrong one has asked.
+    for id in people {
+        play.event("dsync.user.created", thin("x", id)).await;
+        play.event("dsync.group.user_added", edge("x", id)).await;
+    }
+    play.event("dsync.user.updated", thin("y", "hinted")).await;
+    play.event("dsync.group.user_added", edge("y", "joined")).await;
+    play.refresh("y").await;
+    play.refresh("x").await;
+    let expected: Vec<String> = people[..3].iter().map(|&id| id.to_owned()).collect();
+    assert_eq!(shown().await, (expected.clone(), expected));
+    // Nobody tells, and a scan lists them.
+    play.event("dsync.user.updated", thin("x", "scanned")).await;
+    let users: Vec<Value> = people.iter().map(|id| user(id, "y")).collect();
+    play.api.lists("/directory_users?directory=y", &users, None);
+    play.api.lists("/directory_users?group=g", &users, None);
+    play.api.lists("/directory_groups?directory=y", &[group("g", "y")], None);
+    play.sync.db.request_scan(None, play.sync.clock.now()).await.unwrap();
+    play.refresh("y").await;
+    play.refresh("x").await;
+    let everybody: Vec<String> = people.iter().map(|&id| id.to_owned()).collect();
+    assert_eq!(shown().await, (everybody.clone(), everybody));
+}
+
+async fn a_membership_outlives_the_row_that_an_application_made_of_it(engine: Engine) {
+    let play = Play::with_directory(engine).await;
+    play.api.lists("/directory_users?directory=d", &[user("u", "d")], None);
+    play.api.lists("/directory_groups?directory=d", &[group("g", "d")], None);
+    let scan = async || {
+        play.pass(3600);
+        play.sync.db.request_scan(None, play.sync.clock.now()).await.unwrap();
+        play.refresh("d").await;
+    };
+    scan().await;
+    play.sql(
+        "INSERT INTO group_members (group_id, user_id, provenance, created_at) \
+         SELECT groups.id, users.id, 'local', users.created_at FROM groups CROSS JOIN users",
+    )
+    .await;
+    play.api.lists("/directory_users?group=g", &[user("u", "d")], None);
+    scan().await;
+    assert_eq!(play.mirror().await.members.len(), 0, "what was given by hand is not the directory's");
+    play.sql("DELETE FROM group_members").await;
+    scan().await;
+    assert_eq!(play.mirror().await.members.len(), 1);
 }
