@@ -92,7 +92,7 @@ impl WorkosClient {
             date,
             between: (sent, answered),
             remaining,
-            body: serde_json::from_slice(&response.bytes().await.map_err(unreachable)?).ok(),
+            body: serde_json::from_slice(&super::client::body_of(response).await?).ok(),
         })
     }
 }

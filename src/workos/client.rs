@@ -26,6 +26,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOCKS_DIFFER_SECONDS: i64 = 2;
 /// The most records a page holds.
 pub(super) const PAGE_SIZE: &str = "100";
+/// How many records a page holds where more of them are too large.
+const SMALL_PAGE_SIZE: &str = "10";
+/// The largest answer that is read. Records of several MB occur.
+const MOST_BYTES: usize = 64 << 20;
+/// A pause that the API asks for is not shorter, nor longer.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Why there is no answer. None of these says anything about a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +52,9 @@ pub enum ApiError {
     /// It was not sent: the share of the budget had lapsed.
     #[error("this worker was not seen alive for too long: others have taken over, and nothing was asked")]
     Withheld,
+    /// More than we read.
+    #[error("the API's answer is larger than 64 MiB")]
+    TooLarge,
     /// A record that cannot be read: trying again gives the same.
     #[error("the API's answer cannot be read: {0}")]
     Undecodable(String),
@@ -112,7 +122,7 @@ pub struct ApiHealth {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// With 429: how long to send nothing.
+    /// With 429 and 503: how long to send nothing; zero if it does not say.
     pub retry_after: Duration,
     /// The header `Date`.
     pub date: Option<Timestamp>,
@@ -252,7 +262,12 @@ impl WorkosClient {
         from_json: impl Fn(&Value) -> Result<R, RecordError>,
     ) -> Result<Page<R>, ApiError> {
         let sent_at = self.clock.now();
-        let answer: Option<(Box<RawValue>, _)> = self.get_as(&[path], query, request).await?;
+        let mut answer: Result<Option<(Box<RawValue>, _)>, _> = self.get_as(&[path], query, request.clone()).await;
+        if matches!(answer, Err(ApiError::TooLarge)) {
+            let smaller = |&(name, value)| (name, if name == "limit" { SMALL_PAGE_SIZE } else { value });
+            answer = self.get_as(&[path], &query.iter().map(smaller).collect::<Vec<_>>(), request).await;
+        }
+        let answer = answer.map_err(too_large_to_read)?;
         // A list that is not there is no empty list: a proxy or another environment may say so.
         let (list, _) = answer.ok_or(ApiError::Status(404))?;
         let list: Result<List, _> = read_json(list.get().as_bytes());
@@ -279,7 +294,8 @@ impl WorkosClient {
         from_json: impl Fn(&Value) -> Result<R, RecordError>,
         id: impl Fn(&R) -> &str,
     ) -> Result<Option<R>, ApiError> {
-        let answer: Option<(Box<RawValue>, _)> = self.get_as(&path, &[], request).await?;
+        let answer: Result<Option<(Box<RawValue>, _)>, _> = self.get_as(&path, &[], request).await;
+        let answer = answer.map_err(too_large_to_read)?;
         let Some((record, _)) = answer else { return Ok(None) };
         let record = decode(&record, from_json)?;
         if id(&record) != path[1] {
@@ -326,14 +342,12 @@ impl WorkosClient {
         }
         match reply.status {
             429 => {
-                let whole_key = permit.refused(reply.retry_after);
-                self.metrics.paused(if whole_key { PauseScope::Key } else { PauseScope::Directory });
-                tracing::warn!(
-                    seconds = reply.retry_after.as_secs(),
-                    whole_key,
-                    "the API's rate limit is met; requests pause"
-                );
+                self.pause(permit, reply.retry_after.max(SHORTEST_PAUSE));
                 Err(ApiError::RateLimited)
+            }
+            503 if !reply.retry_after.is_zero() => {
+                self.pause(permit, reply.retry_after);
+                Err(ApiError::Status(503))
             }
             200 => {
                 let value = read_json(&reply.body);
@@ -346,14 +360,21 @@ impl WorkosClient {
         }
     }
 
+    fn pause(&self, permit: &Permit, length: Duration) {
+        let whole_key = permit.refused(length);
+        self.metrics.paused(if whole_key { PauseScope::Key } else { PauseScope::Directory });
+        tracing::warn!(seconds = length.as_secs(), whole_key, "the API asks for a pause; requests wait");
+    }
+
     async fn exchange(&self, http: &reqwest::Client, url: reqwest::Url) -> Result<Reply, ApiError> {
-        let unreachable = |error: reqwest::Error| ApiError::Unreachable(cause(&error));
-        let response = http.get(url).header("authorization", &self.authorization).send().await.map_err(unreachable)?;
+        let request = http.get(url).header("authorization", &self.authorization);
+        let response = request.send().await.map_err(|error| ApiError::Unreachable(cause(&error)))?;
         let status = response.status().as_u16();
-        let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let retry_after = Duration::from_secs(seconds.unwrap_or(1).clamp(1, 300));
         let date = date_of(&response);
-        let body = response.bytes().await.map_err(unreachable)?.to_vec();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| pause_of(text, date.unwrap_or_else(|| self.clock.now())));
+        let retry_after = retry_after.unwrap_or_default();
+        let body = body_of(response).await?;
         Ok(Reply { status, retry_after, date, body })
     }
 
@@ -442,6 +463,30 @@ impl<'a> Caller<'a> {
     }
 }
 
+/// How long a `Retry-After` asks to wait: seconds, or an instant by the server's clock.
+fn pause_of(retry_after: &str, now: Timestamp) -> Option<Duration> {
+    let seconds = match retry_after.trim().parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let until = DateTime::parse_from_rfc2822(retry_after.trim()).ok()?;
+            u64::try_from((until.to_utc() - now).num_seconds()).unwrap_or_default()
+        }
+    };
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+}
+
+/// The whole body, if it is not larger than any answer should be.
+pub(super) async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, ApiError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| ApiError::Unreachable(cause(&error)))? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(ApiError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 /// When the server says that it answered.
 pub(super) fn date_of(response: &reqwest::Response) -> Option<Timestamp> {
     let date = response.headers().get("date")?.to_str().ok()?;
@@ -472,10 +517,19 @@ fn status_of<T>(result: &Result<Option<T>, ApiError>) -> ApiStatus {
         Err(ApiError::Refused(_)) => ApiStatus::Forbidden,
         Err(ApiError::RateLimited) => ApiStatus::RateLimited,
         Err(ApiError::Status(status)) => ApiStatus::of_failure(*status),
-        Err(ApiError::Unreachable(_) | ApiError::Undecodable(_) | ApiError::UnknownCursor | ApiError::Withheld) => {
-            ApiStatus::Unreachable
-        }
+        Err(
+            ApiError::Unreachable(_)
+            | ApiError::TooLarge
+            | ApiError::Undecodable(_)
+            | ApiError::UnknownCursor
+            | ApiError::Withheld,
+        ) => ApiStatus::Unreachable,
     }
+}
+
+/// What is too large is so the next time, too.
+fn too_large_to_read(error: ApiError) -> ApiError {
+    if error == ApiError::TooLarge { ApiError::Undecodable(error.to_string()) } else { error }
 }
 
 /// Reads a record by itself, so that what no number or stack of ours holds spoils that record and not its page.
@@ -495,3 +549,7 @@ fn page_query<'a>(filter: Option<ListFilter<'a>>, after: Option<&'a str>) -> Vec
     query.extend(after.map(|after| ("after", after)));
     query
 }
+
+#[cfg(test)]
+#[path = "client/tests.rs"]
+mod tests;
