@@ -384,7 +384,8 @@ async fn an_event_that_names_the_wrong_directory_shuts_nobody_out(engine: Engine
     let shown = async || {
         let mirror = play.mirror().await;
         assert!(mirror.users.iter().all(|row| row.record.directory_id.as_str() == "y"));
-        let members: Vec<String> = mirror.members.iter().map(|(_, user)| user.to_string()).collect();
+        let mut members: Vec<String> = mirror.members.iter().map(|(_, user)| user.to_string()).collect();
+        members.sort();
         (mirror.users.iter().map(|row| row.record.id.to_string()).collect::<Vec<_>>(), members)
     };
     // Events that name the wrong directory, and memberships in it.
