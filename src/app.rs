@@ -15,7 +15,7 @@ use crate::db::{Db, DbError};
 use crate::http::{self, HealthState, connections};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::sync::{Engine, Retention, Worker};
+use crate::sync::{Engine, Lately, Retention, Worker};
 use crate::webhook::BodyMemory;
 use crate::workos::{ApiError, WorkosClient};
 
@@ -83,6 +83,7 @@ impl Service {
             reconcile_interval: config.reconcile_interval,
             retention: Retention::new(config.inbox_retention),
             metrics: metrics.clone(),
+            lately: Lately::default(),
         });
         if config.role.works() {
             engine.alive_step().await?;

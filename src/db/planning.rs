@@ -56,6 +56,23 @@ pub struct Beliefs {
     pub members: Vec<EdgeKey>,
 }
 
+impl Beliefs {
+    /// A page or a list did not show this record where it was believed to be: none is expected to show it.
+    pub fn lose_place(&mut self, target: &MarkTarget) {
+        match target {
+            MarkTarget::User(id) => {
+                self.users.entry(id.clone()).and_modify(|user| user.place = None);
+                self.members.retain(|(_, user)| user != id);
+            }
+            MarkTarget::Group(id) => {
+                self.groups.entry(id.clone()).and_modify(|group| group.place = None);
+                self.members.retain(|(group, _)| group != id);
+            }
+            _ => {}
+        }
+    }
+}
+
 #[derive(QueryableByName)]
 struct PlaceRow {
     #[diesel(sql_type = Text)]

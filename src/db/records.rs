@@ -310,7 +310,7 @@ impl MemoryRow {
 pub struct EdgeMemoryRow {
     directory_group_id: String,
     directory_user_id: String,
-    directory_id: String,
+    pub directory_id: String,
     present: bool,
     hint_at: Option<StoredInstant>,
     hint_removes: bool,

@@ -7,7 +7,7 @@ use super::schema::{directories, directory_work, edge_memory, entity_memory, gro
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, MarkTarget, SyncStatus};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, MarkTarget, Paging, SyncStatus};
 
 /// What a scan is reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +45,15 @@ pub struct Scan {
     pub group: Option<DirectoryGroupId>,
     /// The number of the scan's first request: what has no truth since then was not listed.
     pub number: i64,
-    /// The first record of the list that is being read: a later page that holds it has started over.
-    pub first: Option<String>,
-    /// How many pages of that list have been read.
-    pub pages: i64,
+    /// The pages of the list that is being read.
+    pub paging: Paging,
 }
 
 impl Scan {
     /// A scan that begins with the request of this number.
     #[must_use]
     pub fn from_the_beginning(number: i64) -> Self {
-        Self { phase: ScanPhase::Users, cursor: None, group: None, number, first: None, pages: 0 }
+        Self { phase: ScanPhase::Users, cursor: None, group: None, number, paging: Paging::default() }
     }
 }
 
@@ -88,8 +86,7 @@ impl Db {
                 cursor,
                 group: group.map(DirectoryGroupId::from_stored),
                 number: number?,
-                first,
-                pages,
+                paging: Paging::resumed(first, pages),
             })
         }))
     }
@@ -208,8 +205,8 @@ pub async fn save_scan(
                 directory_work::scan_cursor.eq(scan.and_then(|scan| scan.cursor.clone())),
                 directory_work::scan_group.eq(scan.and_then(|scan| scan.group.as_ref()).map(ToString::to_string)),
                 directory_work::scan_number.eq(scan.map(|scan| scan.number)),
-                directory_work::scan_first.eq(scan.and_then(|scan| scan.first.clone())),
-                directory_work::scan_pages.eq(scan.map_or(0, |scan| scan.pages)),
+                directory_work::scan_first.eq(scan.and_then(|scan| scan.paging.remembered())),
+                directory_work::scan_pages.eq(scan.map_or(0, |scan| scan.paging.pages())),
             ))
             .execute(c)
             .await
@@ -275,15 +272,16 @@ pub async fn not_listed_since(
     Ok(targets)
 }
 
-/// Takes note that the scan has begun that was asked for before `sent_at`.
+/// Takes note that the scan has begun that was asked for at this instant, by whoever's clock. Another that was asked for
+/// meanwhile stands.
 pub async fn requested_scan_begins(
     connection: &mut DbConnection,
     directory: &DirectoryId,
-    sent_at: Timestamp,
+    requested_at: Timestamp,
 ) -> Result<(), DbError> {
     with_connection!(connection, c => {
         diesel::update(directory_work::table.find(directory.as_str()))
-            .filter(directory_work::scan_requested_at.le(StoredInstant(sent_at)))
+            .filter(directory_work::scan_requested_at.eq(StoredInstant(requested_at)))
             .set(directory_work::scan_requested_at.eq(None::<StoredInstant>))
             .execute(c)
             .await

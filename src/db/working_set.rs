@@ -119,6 +119,10 @@ async fn load_groups(connection: &mut DbConnection, set: &mut WorkingSet, ids: &
 async fn load_edges(connection: &mut DbConnection, set: &mut WorkingSet, touched: &Touched) -> Result<(), DbError> {
     let keys: Vec<&EdgeKey> = touched.edges.iter().collect();
     for row in pairs::edge_memories(connection, &keys).await? {
+        // What another directory remembers, whose events named it wrongly, says nothing here.
+        if row.directory_id != set.directory_id.as_str() {
+            continue;
+        }
         let (key, memory) = row.into_model();
         let edge = set.edge(&key);
         edge.was_present = memory.present;
@@ -302,6 +306,15 @@ async fn save_groups(connection: &mut DbConnection, set: &WorkingSet, now: Times
 
 async fn save_memories(connection: &mut DbConnection, set: &WorkingSet) -> Result<(), DbError> {
     let directory = set.directory_id.as_str();
+    let users = set.disowned_users.iter().map(|id| ("user", id.as_str()));
+    for (kind, id) in users.chain(set.disowned_groups.iter().map(|id| ("group", id.as_str()))) {
+        with_connection!(connection, c => {
+            diesel::delete(entity_memory::table.find((kind, id)))
+                .filter(entity_memory::directory_id.eq(directory))
+                .execute(c)
+                .await
+        })?;
+    }
     let mut rows = Vec::new();
     if set.directory.memory_changed {
         rows.push(MemoryRow::from_model("directory", directory, directory, &set.directory.memory));
@@ -317,6 +330,7 @@ async fn save_memories(connection: &mut DbConnection, set: &WorkingSet) -> Resul
                 .on_conflict((entity_memory::kind, entity_memory::entity_id))
                 .do_update()
                 .set((
+                    entity_memory::directory_id.eq(excluded(entity_memory::directory_id)),
                     entity_memory::hint_at.eq(excluded(entity_memory::hint_at)),
                     entity_memory::hint_removes.eq(excluded(entity_memory::hint_removes)),
                     entity_memory::hint_event_id.eq(excluded(entity_memory::hint_event_id)),
@@ -344,6 +358,7 @@ async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
                 .on_conflict((edge_memory::directory_group_id, edge_memory::directory_user_id))
                 .do_update()
                 .set((
+                    edge_memory::directory_id.eq(excluded(edge_memory::directory_id)),
                     edge_memory::present.eq(excluded(edge_memory::present)),
                     edge_memory::hint_at.eq(excluded(edge_memory::hint_at)),
                     edge_memory::hint_removes.eq(excluded(edge_memory::hint_removes)),
@@ -363,7 +378,8 @@ async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
     };
     let new: Vec<MemberRow> = changed
         .iter()
-        .filter(|(_, edge)| edge.memory.present && !edge.was_present)
+        // Those that were present as well: an application may have deleted a row of its own that stood in their place.
+        .filter(|(_, edge)| edge.memory.present)
         .filter_map(|(key, _)| ends(key))
         .map(|(group, user)| MemberRow::from_directory(group, user, now))
         .collect();

@@ -118,7 +118,9 @@ pub fn user_truth(
     at: &TruthContext,
 ) -> Verdict {
     let target = MarkTarget::User(id.clone());
+    let ours = matches!(&answer, Answer::Is(record) if record.directory_id == set.directory_id);
     let entity = set.user(id);
+    let taken_over = ours && entity.take_over();
     let (foreign, superseded) = (entity.foreign, entity.memory.truth_number >= at.number);
     if foreign {
         // It is its own directory's business.
@@ -180,7 +182,7 @@ pub fn user_truth(
     entity.memory.truth_number = at.number;
     entity.memory.truth_at = Some(at.sent_at);
     entity.memory_changed = true;
-    if came_back {
+    if came_back || taken_over {
         set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
     }
     if contradicts || inconclusive {
@@ -197,7 +199,9 @@ pub fn group_truth(
     at: &TruthContext,
 ) -> Verdict {
     let target = MarkTarget::Group(id.clone());
+    let ours = matches!(&answer, Answer::Is(record) if record.directory_id == set.directory_id);
     let entity = set.group(id);
+    let taken_over = ours && entity.take_over();
     let (foreign, superseded) = (entity.foreign, entity.memory.truth_number >= at.number);
     if foreign {
         // It is its own directory's business.
@@ -242,7 +246,7 @@ pub fn group_truth(
     entity.memory.truth_number = at.number;
     entity.memory.truth_at = Some(at.sent_at);
     entity.memory_changed = true;
-    if came_back {
+    if came_back || taken_over {
         set.mark(MarkTarget::GroupMembers(id.clone()), at.number, at.now);
     }
     if contradicts {
@@ -255,6 +259,12 @@ pub fn group_truth(
 pub fn edge_truth(set: &mut WorkingSet, key: &EdgeKey, listed: bool, at: &TruthContext) -> Verdict {
     let target = MarkTarget::Edge(key.0.clone(), key.1.clone());
     let has_both_ends = set.has_both_ends(key);
+    let foreign = set.user(&key.1).foreign || set.group(&key.0).foreign;
+    if foreign {
+        // It is its own directory's business.
+        set.clear_mark(&target, at.number);
+        return Verdict::Superseded;
+    }
     let edge = set.edge(key);
     if edge.memory.truth_number >= at.number {
         return Verdict::Superseded;

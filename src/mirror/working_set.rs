@@ -108,6 +108,10 @@ pub struct WorkingSet {
     pub groups_without_edges: BTreeSet<DirectoryGroupId>,
     /// The directory was deleted: everything in it goes.
     pub everything_goes: bool,
+    /// Users that are another directory's, whatever an event said: what is remembered of them goes.
+    pub disowned_users: BTreeSet<DirectoryUserId>,
+    /// Such groups.
+    pub disowned_groups: BTreeSet<DirectoryGroupId>,
 }
 
 impl WorkingSet {
@@ -127,6 +131,8 @@ impl WorkingSet {
             users_without_edges: BTreeSet::new(),
             groups_without_edges: BTreeSet::new(),
             everything_goes: false,
+            disowned_users: BTreeSet::new(),
+            disowned_groups: BTreeSet::new(),
         }
     }
 
@@ -162,6 +168,20 @@ impl WorkingSet {
     #[must_use]
     pub fn is_marked_after(&self, target: &MarkTarget, number: i64) -> bool {
         self.marks.get(target).is_some_and(|mark| mark.version > number)
+    }
+
+    /// The API says that the user is another directory's: an event named the wrong one.
+    pub fn disown_user(&mut self, id: &DirectoryUserId) {
+        if self.user(id).disown() {
+            self.disowned_users.insert(id.clone());
+        }
+    }
+
+    /// As for users.
+    pub fn disown_group(&mut self, id: &DirectoryGroupId) {
+        if self.group(id).disown() {
+            self.disowned_groups.insert(id.clone());
+        }
     }
 
     /// The user's entry, made if need be.
@@ -250,6 +270,29 @@ impl WorkingSet {
 }
 
 impl<R> Entity<R> {
+    /// Whether no more than an event says that the id belongs to another directory: its truth has to tell.
+    #[must_use]
+    pub fn is_only_claimed(&self) -> bool {
+        self.foreign && self.row.is_none()
+    }
+
+    /// Takes over what only an event gave to another directory, now that the API says whose it is. Answers whether it was so.
+    pub fn take_over(&mut self) -> bool {
+        let claimed = self.is_only_claimed();
+        if claimed {
+            *self = Self { memory_changed: true, ..Self::default() };
+        }
+        claimed
+    }
+
+    fn disown(&mut self) -> bool {
+        let ours = !self.foreign && self.row.is_none();
+        if ours {
+            *self = Self::default();
+        }
+        ours
+    }
+
     /// Whether content with this stamp may replace what the row shows.
     #[must_use]
     pub fn takes(&self, stamp: &Stamp) -> bool {

@@ -4,6 +4,7 @@ mod hint;
 mod ids;
 mod json;
 mod mark;
+mod paging;
 mod record;
 mod rows;
 mod state;
@@ -12,6 +13,7 @@ pub use hint::{Change, Hint, HintKey};
 pub use ids::{DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, IdError, MAX_ID_BYTES};
 pub use json::read_json;
 pub use mark::{Mark, MarkKind, MarkTarget};
+pub use paging::{MOST_PAGES, Paging};
 pub use record::{
     DirectoryRecord, GroupRecord, RecordError, UserRecord, parse_timestamp, without_nul, without_nul_in_json,
 };

@@ -1,7 +1,7 @@
 //! Records as WorkOS sends them, in webhooks and from the API, reduced to what the mirror keeps.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{DirectoryGroupId, DirectoryId, DirectoryUserId, IdError, directory_state};
 use crate::clock::Timestamp;
@@ -211,7 +211,7 @@ pub fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text }
 }
 
-/// [`without_nul`] for every key and string within a JSON value.
+/// [`without_nul`] for every key and string within a JSON value, and numbers as both engines give them back.
 #[must_use]
 pub fn without_nul_in_json(value: &Value) -> Value {
     match value {
@@ -220,7 +220,18 @@ pub fn without_nul_in_json(value: &Value) -> Value {
         Value::Object(fields) => {
             Value::Object(fields.iter().map(|(key, item)| (into_stored(key), without_nul_in_json(item))).collect())
         }
+        Value::Number(number) => Value::Number(without_exponent(number)),
         other => other.clone(),
+    }
+}
+
+/// A whole number that is written with an exponent, as PostgreSQL gives it back: without, and so as an integer. Otherwise
+/// what is stored would differ from what is fetched each time.
+fn without_exponent(number: &Number) -> Number {
+    match number.as_f64().filter(|value| number.is_f64() && value.abs() >= 1e16) {
+        Some(value) if (0.0..18_446_744_073_709_551_616.0).contains(&value) => Number::from(value as u64),
+        Some(value) if (-9_223_372_036_854_775_808.0..0.0).contains(&value) => Number::from(value as i64),
+        _ => number.clone(),
     }
 }
 

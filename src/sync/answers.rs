@@ -11,8 +11,6 @@ use crate::model::{DirectoryId, GroupRecord, Mark, MarkTarget, UserRecord};
 
 /// A mark whose answer cannot be decoded is tried again after 2, 4, 8 … seconds, and at this many failures rarely.
 const MAX_FAILURES: i32 = 12;
-/// A mark whose request failed is tried again after this long.
-const UNANSWERED_SECONDS: i64 = 2;
 
 pub(super) fn touch(touched: &mut Touched, fetched: &Fetched) {
     match fetched {
@@ -25,9 +23,9 @@ pub(super) fn touch(touched: &mut Touched, fetched: &Fetched) {
             listed_edges(list, None).into_iter().for_each(|(group, user)| touched.add_edge(group, user));
             list.marks.iter().for_each(|mark| touch_target(touched, &mark.target));
         }
-        Fetched::Failed(marks, _) | Fetched::Unanswered(marks) => {
-            marks.iter().for_each(|mark| touch_target(touched, &mark.target));
-        }
+        Fetched::Failed(marks, _) => marks.iter().for_each(|mark| touch_target(touched, &mark.target)),
+        Fetched::Unanswered(marks) => marks.iter().for_each(|(mark, _)| touch_target(touched, &mark.target)),
+        Fetched::NotShown(_) => {}
     }
 }
 
@@ -67,6 +65,7 @@ pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthConte
             if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
                 // An event named the wrong directory: the record is its own directory's business.
                 set.clear_mark(&MarkTarget::User(id.clone()), at.number);
+                set.disown_user(id);
                 return true;
             }
             let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));
@@ -80,6 +79,7 @@ pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthConte
             if answer.as_ref().is_some_and(|record| record.directory_id != set.directory_id) {
                 // An event named the wrong directory: the record is its own directory's business.
                 set.clear_mark(&MarkTarget::Group(id.clone()), at.number);
+                set.disown_group(id);
                 return true;
             }
             let answer = answer.clone().map_or(Answer::Gone, |record| Answer::Is(*record));
@@ -90,21 +90,25 @@ pub(super) fn apply_one(set: &mut WorkingSet, fetched: &Fetched, at: &TruthConte
         Fetched::List(list) => apply_list(set, list, at),
         Fetched::Unanswered(marks) => {
             // Put off, so that one request that always fails does not stop the others; a newer mark is not touched.
-            let due_at = at.now + TimeDelta::seconds(UNANSWERED_SECONDS);
-            for mark in marks {
+            for (mark, wait) in marks {
                 if !set.is_marked_after(&mark.target, mark.version) {
-                    put_off(set, &mark.target, due_at);
+                    put_off(set, &mark.target, at.now + *wait);
                 }
             }
         }
         Fetched::Failed(marks, reason) => {
             for mark in marks {
-                let failures = mark.failures.saturating_add(1).min(MAX_FAILURES);
+                if set.is_marked_after(&mark.target, mark.version) {
+                    continue;
+                }
+                let Some(standing) = set.marks.get(&mark.target).cloned() else { continue };
+                let failures = standing.failures.saturating_add(1).min(MAX_FAILURES);
                 tracing::error!(failures, reason, "an answer of the API cannot be read; its mark is put off");
                 let due_at = at.now + TimeDelta::seconds(1 << failures);
-                set.put_mark(Mark { failures, due_at, ..mark.clone() });
+                set.put_mark(Mark { failures, due_at, ..standing });
             }
         }
+        Fetched::NotShown(_) => {}
     }
     true
 }
@@ -210,5 +214,34 @@ fn owner_is_gone(set: &WorkingSet, owner: &MarkTarget) -> bool {
 pub(super) fn put_off(set: &mut WorkingSet, target: &MarkTarget, due_at: Timestamp) {
     if let Some(mark) = set.marks.get(target).cloned() {
         set.put_mark(Mark { due_at, ..mark });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DirectoryUserId;
+
+    #[test]
+    fn an_answer_that_cannot_be_read_puts_off_the_mark_that_was_asked_for_and_no_newer_one() {
+        let now = Timestamp::UNIX_EPOCH;
+        let target = MarkTarget::User(DirectoryUserId::from_stored("u".to_owned()));
+        let at = TruthContext { number: 1, sent_at: now, asked_at: now, now, applied_under: 1 };
+        for (version, failures, wait) in [(1, 1, 2), (2, 0, 0)] {
+            let mut set = WorkingSet::empty(DirectoryId::from_stored("d".to_owned()));
+            set.mark(target.clone(), 1, now);
+            let asked_for = vec![set.marks[&target].clone()];
+            set.mark(target.clone(), version, now);
+            assert!(apply_one(&mut set, &Fetched::Failed(asked_for, String::new()), &at, true));
+            let mark = &set.marks[&target];
+            let expected = (version, failures, now + TimeDelta::seconds(wait));
+            assert_eq!((mark.version, mark.failures, mark.due_at), expected);
+        }
+        let mut set = WorkingSet::empty(DirectoryId::from_stored("d".to_owned()));
+        set.mark(target.clone(), 1, now);
+        let cleared = vec![set.marks.remove(&target).unwrap()];
+        set.marks_set.clear();
+        assert!(apply_one(&mut set, &Fetched::Failed(cleared, String::new()), &at, true));
+        assert!(set.marks.is_empty(), "what was settled meanwhile stays so");
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use chrono::TimeDelta;
+
 use super::plan::Move;
 use super::{Engine, SyncError};
 use crate::mirror::EdgeKey;
-use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Mark, MarkTarget, UserRecord};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, GroupRecord, Mark, MarkTarget, Paging, UserRecord};
 use crate::workos::{ApiError, Caller, ListFilter};
 
 /// What the API said.
@@ -22,8 +24,10 @@ pub(super) enum Fetched {
     List(Box<MembershipList>),
     /// The answer cannot be decoded.
     Failed(Vec<Mark>, String),
-    /// There was no answer.
-    Unanswered(Vec<Mark>),
+    /// There was no answer: for how long each mark is put off.
+    Unanswered(Vec<(Mark, TimeDelta)>),
+    /// A page or a list was asked for these and does not show them, which proves nothing: each is to be asked for by itself.
+    NotShown(Vec<Mark>),
 }
 
 /// A user's groups or a group's members, read to the end, with the edges that were known before.
@@ -39,8 +43,7 @@ pub(super) struct MembershipList {
 }
 
 impl Engine {
-    /// Makes the requests of one move for these marks. A page that did not show a record that it was planned for is
-    /// followed by a get: that a record is missing from a page proves nothing.
+    /// Makes the requests of one move for these marks.
     pub(super) async fn fetch(
         &self,
         caller: Caller<'_>,
@@ -48,45 +51,48 @@ impl Engine {
         marks: &[Mark],
     ) -> Result<Vec<Fetched>, SyncError> {
         let whole = ListFilter::Directory(caller.directory());
-        Ok(match step {
-            Move::GetUser(id) => vec![fetch_user(caller, id, marks).await?],
-            Move::GetGroup(id) => vec![fetch_group(caller, id, marks).await?],
+        let fetched = match step {
+            Move::GetUser(id) => return Ok(vec![fetch_user(caller, id, marks).await?]),
+            Move::GetGroup(id) => return Ok(vec![fetch_group(caller, id, marks).await?]),
             Move::UserPage { after } => {
-                let page = caller.users(whole, after.map(DirectoryUserId::as_str)).await?;
-                let shown: BTreeSet<DirectoryUserId> = page.records.iter().map(|user| user.id.clone()).collect();
-                let mut fetched = vec![Fetched::Users(page.records)];
-                for mark in marks {
-                    if let MarkTarget::User(id) = &mark.target
-                        && !shown.contains(id)
-                    {
-                        fetched.push(fetch_user(caller, id, std::slice::from_ref(mark)).await?);
-                    }
-                }
-                fetched
+                Fetched::Users(caller.users(whole, after.map(DirectoryUserId::as_str)).await?.records)
             }
             Move::GroupPage { after } => {
-                let page = caller.groups(whole, after.map(DirectoryGroupId::as_str)).await?;
-                let shown: BTreeSet<DirectoryGroupId> = page.records.iter().map(|group| group.id.clone()).collect();
-                let mut fetched = vec![Fetched::Groups(page.records)];
-                for mark in marks {
-                    if let MarkTarget::Group(id) = &mark.target
-                        && !shown.contains(id)
-                    {
-                        fetched.push(fetch_group(caller, id, std::slice::from_ref(mark)).await?);
-                    }
-                }
-                fetched
+                Fetched::Groups(caller.groups(whole, after.map(DirectoryGroupId::as_str)).await?.records)
             }
             Move::GroupsOfUser { user, .. } => {
                 let known = self.db.known_edges(Some(user), None).await?;
-                with_missing_owner(fetch_list(caller, MarkTarget::UserGroups(user.clone()), known, marks).await?)
+                fetch_list(caller, MarkTarget::UserGroups(user.clone()), known, marks).await?
             }
             Move::MembersOfGroup { group, .. } => {
                 let known = self.db.known_edges(None, Some(group)).await?;
-                with_missing_owner(fetch_list(caller, MarkTarget::GroupMembers(group.clone()), known, marks).await?)
+                fetch_list(caller, MarkTarget::GroupMembers(group.clone()), known, marks).await?
             }
-        })
+        };
+        let not_shown = not_shown(&fetched, caller.directory(), marks);
+        let mut fetched = with_missing_owner(fetched);
+        fetched.push(Fetched::NotShown(not_shown));
+        Ok(fetched)
     }
+}
+
+/// The marks of records that a page or a list was to show and does not, or shows as another directory's.
+fn not_shown(fetched: &Fetched, directory: &DirectoryId, marks: &[Mark]) -> Vec<Mark> {
+    let (users, groups): (&[UserRecord], &[GroupRecord]) = match fetched {
+        Fetched::Users(users) => (users, &[]),
+        Fetched::Groups(groups) => (&[], groups),
+        Fetched::List(list) => (&list.users, &list.groups),
+        _ => return Vec::new(),
+    };
+    let users: BTreeSet<_> = users.iter().filter(|user| user.directory_id == *directory).map(|user| &user.id).collect();
+    let groups: BTreeSet<_> =
+        groups.iter().filter(|group| group.directory_id == *directory).map(|group| &group.id).collect();
+    let missing = marks.iter().filter(|mark| match &mark.target {
+        MarkTarget::User(id) => !users.contains(id),
+        MarkTarget::Group(id) => !groups.contains(id),
+        _ => false,
+    });
+    missing.cloned().collect()
 }
 
 async fn fetch_user(caller: Caller<'_>, id: &DirectoryUserId, marks: &[Mark]) -> Result<Fetched, ApiError> {
@@ -139,16 +145,18 @@ async fn read_list(
     nothing_to_lose: bool,
 ) -> Result<(Vec<UserRecord>, Vec<GroupRecord>, bool), ApiError> {
     let (mut users, mut groups) = (Vec::new(), Vec::new());
-    let (mut cursor, mut cursors) = (None::<String>, BTreeSet::new());
+    let (mut cursor, mut paging) = (None::<String>, Paging::default());
     loop {
         let (after, unreadable) = match owner {
             MarkTarget::UserGroups(user) => {
                 let page = caller.groups(ListFilter::User(user), cursor.as_deref()).await?;
+                page.note_in(&mut paging, |group| group.id.as_str())?;
                 groups.extend(page.records);
                 (page.after, page.unreadable)
             }
             MarkTarget::GroupMembers(group) => {
                 let page = caller.users(ListFilter::Group(group), cursor.as_deref()).await?;
+                page.note_in(&mut paging, |user| user.id.as_str())?;
                 users.extend(page.records);
                 (page.after, page.unreadable)
             }
@@ -157,11 +165,10 @@ async fn read_list(
         if unreadable > 0 {
             return Err(ApiError::Undecodable("a list holds records that cannot be read".to_owned()));
         }
-        let Some(after) = after else { break };
-        if !cursors.insert(after.clone()) {
-            return Err(ApiError::Undecodable("a list starts over".to_owned()));
+        cursor = after;
+        if cursor.is_none() {
+            break;
         }
-        cursor = Some(after);
     }
     let owner_exists = match owner {
         // An empty list takes nothing away, whether the id exists or not.

@@ -6,6 +6,7 @@ mod alive;
 mod answers;
 mod fetch;
 mod fold;
+mod lately;
 mod plan;
 mod planning;
 mod poll;
@@ -16,6 +17,7 @@ mod schedule;
 mod turns;
 mod worker;
 
+pub use lately::Lately;
 pub use poll::{Rewind, rewind};
 pub use retention::Retention;
 pub use worker::Worker;
@@ -44,6 +46,8 @@ pub struct Engine {
     pub retention: Retention,
     /// Where its work is counted.
     pub metrics: Metrics,
+    /// What its last waves met.
+    pub lately: Lately,
 }
 
 impl Engine {

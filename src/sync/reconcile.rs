@@ -7,16 +7,17 @@ use crate::db::{DbError, Scan, ScanPhase, brake, lease, scan, working_set};
 use crate::metrics::{DriftKind, ScanEnd};
 use crate::mirror::{self, Answer, EdgeKey, Entity, Touched, TruthContext, WorkingSet};
 use crate::model::{
-    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, SyncStatus, UserRecord,
+    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, Paging, SyncStatus,
+    UserRecord,
 };
 use crate::workos::{ApiError, ListFilter, Priority, WorkosClient};
 
-/// Pages of one list, at a hundred records each: more than any directory has.
-const MOST_PAGES: i64 = 100_000;
-
 /// One page, and how far the scan is once it is written.
 struct ScanPage {
-    asked_at: Timestamp,
+    /// When the scan was asked for, as it stood before its first page was.
+    requested_at: Option<Timestamp>,
+    /// Whether the directory was to be scanned anew before the page was asked for.
+    anew: bool,
     users: Vec<UserRecord>,
     groups: Vec<GroupRecord>,
     next: Option<Scan>,
@@ -30,9 +31,10 @@ impl Engine {
     /// [`SyncError`]; to be tried again.
     pub async fn discover_directories(&self) -> Result<(), SyncError> {
         let Some(client) = &self.client else { return Ok(()) };
-        let mut cursor = None;
+        let (mut cursor, mut paging) = (None::<String>, Paging::default());
         loop {
             let page = client.directories(cursor.as_deref()).await?;
+            page.note_in(&mut paging, |record| record.id.as_str())?;
             for record in page.records {
                 let known = self.look_at(&record.id).await?.row.is_some();
                 if known || record.state == "linked" {
@@ -44,10 +46,10 @@ impl Engine {
                     }
                 }
             }
-            if page.after.is_none() || page.after == cursor {
+            cursor = page.after;
+            if cursor.is_none() {
                 return Ok(());
             }
-            cursor = page.after;
         }
     }
 
@@ -72,8 +74,9 @@ impl Engine {
         // A directory that has to be scanned anew begins at the beginning, whatever checkpoint there is.
         let checkpoint = if anew { None } else { self.db.scan(directory).await? };
         let scan = checkpoint.unwrap_or_else(|| Scan::from_the_beginning(number));
+        let requested_at = self.db.scan_requested_at(directory).await?;
         let page = match self.read_page(client, directory, scan.clone(), number, sent_at).await {
-            Ok(page) => page,
+            Ok(page) => ScanPage { requested_at, anew, ..page },
             Err(error) => {
                 // A list that cannot be followed is read from its beginning; after an outage the scan goes on.
                 let restart = matches!(error, SyncError::Api(ApiError::Undecodable(_)));
@@ -100,11 +103,13 @@ impl Engine {
         match scan.phase {
             ScanPhase::Users => {
                 let page = caller.users(whole, cursor.as_deref()).await?;
+                page.note_in(&mut scan.paging, |user| user.id.as_str())?;
                 users = page.records;
                 scan.cursor = page.after;
             }
             ScanPhase::Groups => {
                 let page = caller.groups(whole, cursor.as_deref()).await?;
+                page.note_in(&mut scan.paging, |group| group.id.as_str())?;
                 groups = page.records;
                 scan.cursor = page.after;
             }
@@ -115,6 +120,7 @@ impl Engine {
                 match &scan.group {
                     Some(group) => {
                         let page = caller.users(ListFilter::Group(group), cursor.as_deref()).await?;
+                        page.note_in(&mut scan.paging, |user| user.id.as_str())?;
                         users = page.records;
                         scan.cursor = page.after;
                     }
@@ -122,10 +128,8 @@ impl Engine {
                 }
             }
         }
-        let ids = users.iter().map(|user| user.id.as_str()).chain(groups.iter().map(|group| group.id.as_str()));
-        notice_a_list_without_end(&mut scan, &ids.collect::<Vec<_>>())?;
         if scan.cursor.is_none() {
-            (scan.first, scan.pages) = (None, 0);
+            scan.paging = Paging::default();
             scan.phase = match phase {
                 ScanPhase::Users => ScanPhase::Groups,
                 ScanPhase::Groups | ScanPhase::Members => ScanPhase::Members,
@@ -139,7 +143,7 @@ impl Engine {
             now: self.clock.now(),
             applied_under: number,
         };
-        Ok(ScanPage { asked_at: sent_at, users, groups, next: (!finished).then_some(scan), context })
+        Ok(ScanPage { requested_at: None, anew: false, users, groups, next: (!finished).then_some(scan), context })
     }
 
     async fn write_page(&self, directory: &DirectoryId, read: &Scan, mut page: ScanPage) -> Result<(), SyncError> {
@@ -165,13 +169,13 @@ impl Engine {
             return Ok(transaction.commit().await?);
         }
         let begins = read.number == page.context.number;
-        if !begins && set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
+        if !page.anew && set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
             // It was linked or deleted anew while we read: the scan has to begin again.
             scan::save_scan(connection, directory, None).await?;
             return Ok(transaction.commit().await?);
         }
-        if begins {
-            scan::requested_scan_begins(connection, directory, page.asked_at).await?;
+        if let Some(requested_at) = page.requested_at.filter(|_| begins) {
+            scan::requested_scan_begins(connection, directory, requested_at).await?;
         }
         let is_first = set.directory.row.as_ref().is_none_or(|row| row.last_synced_at.is_none());
         let mut drift = apply_page(&mut set, &page, members_of.as_ref());
@@ -246,19 +250,6 @@ impl Drift {
     }
 }
 
-/// A cursor that starts over would keep a scan busy for ever.
-fn notice_a_list_without_end(scan: &mut Scan, ids: &[&str]) -> Result<(), ApiError> {
-    let again = scan.pages > 0 && scan.first.as_deref().is_some_and(|first| ids.contains(&first));
-    if again || scan.pages >= MOST_PAGES {
-        return Err(ApiError::Undecodable("a list starts over, or never ends".to_owned()));
-    }
-    if scan.pages == 0 {
-        scan.first = ids.first().map(|&id| id.to_owned());
-    }
-    scan.pages += 1;
-    Ok(())
-}
-
 fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&DirectoryGroupId>) -> Drift {
     let directory = set.directory_id.clone();
     let mut drift = Drift::default();
@@ -310,21 +301,5 @@ fn set_status(set: &mut WorkingSet, status: SyncStatus, now: Timestamp) {
             row.last_synced_at = Some(now);
         }
         set.directory.row_changed = true;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_that_starts_over_is_noticed_and_no_list_is_endless() {
-        let mut scan = Scan::from_the_beginning(1);
-        for page in [["a", "b"], ["c", "d"], ["e", "f"]] {
-            assert_eq!(notice_a_list_without_end(&mut scan, &page), Ok(()));
-        }
-        assert!(notice_a_list_without_end(&mut scan, &["a", "b"]).is_err());
-        scan.pages = MOST_PAGES;
-        assert!(notice_a_list_without_end(&mut scan, &["g", "h"]).is_err());
     }
 }

@@ -194,6 +194,9 @@ impl Engine {
         if planning::are_part_of_more(&marks, now) {
             beliefs.read_users_by(&self.db.user_page_cursors(directory, planning::PAGE_SIZE.get()).await?);
         }
+        for target in self.lately.not_shown(directory, &marks) {
+            beliefs.lose_place(&target);
+        }
         let wave = planning::next_wave(&marks, &beliefs, costs, users_room);
         let first = self.db.next_numbers(directory, &self.lease, wave.len()).await?;
         let sent_at = self.clock.now();
@@ -203,10 +206,21 @@ impl Engine {
         let (mut answers, mut failure, mut any_answered) = (Vec::new(), None, false);
         for ((number, result), one) in (first..).zip(join_all(requests).await).zip(&wave) {
             any_answered |= result.is_ok();
-            let fetched = result.unwrap_or_else(|error| {
-                failure = Some(error);
-                vec![Fetched::Unanswered(one.marks.clone())]
-            });
+            let fetched = match result {
+                Ok(fetched) => {
+                    self.lately.had_an_answer(directory, &one.marks);
+                    fetched
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    vec![Fetched::Unanswered(self.lately.had_no_answer(directory, one.marks.clone()))]
+                }
+            };
+            for not_shown in &fetched {
+                if let Fetched::NotShown(marks) = not_shown {
+                    self.lately.did_not_show(directory, marks);
+                }
+            }
             answers.extend(fetched.into_iter().map(|fetched| Answered { number, fetched }));
         }
         let answers: Vec<&Answered> = answers.iter().collect();

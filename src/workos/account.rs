@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{ApiError, WorkosClient};
 use crate::clock::Timestamp;
+use crate::model::Paging;
 
 /// A list that goes on for longer than any account's is not read to its end.
 const MAX_PAGES: usize = 1000;
@@ -62,7 +63,7 @@ impl WorkosClient {
 
     async fn look_at_list(&self, path: &str) -> Result<Listing, ApiError> {
         let mut records = Vec::new();
-        let mut after: Option<String> = None;
+        let (mut after, mut paging) = (None::<String>, Paging::default());
         for page in 1.. {
             let mut query = vec![("limit", "100")];
             query.extend(after.as_deref().map(|after| ("after", after)));
@@ -70,7 +71,7 @@ impl WorkosClient {
             let body = last.body.as_ref().filter(|_| last.status == 200);
             records.extend(body.and_then(|body| body.get("data")?.as_array()).into_iter().flatten().cloned());
             let next = body.and_then(|body| body.get("list_metadata")?.get("after")?.as_str()).map(str::to_owned);
-            if next.is_none() || next == after || page == MAX_PAGES {
+            if next.is_none() || !paging.notes([], next.as_deref()) || page == MAX_PAGES {
                 return Ok(Listing { last, records });
             }
             after = next;
@@ -91,7 +92,7 @@ impl WorkosClient {
             date,
             between: (sent, answered),
             remaining,
-            body: serde_json::from_slice(&response.bytes().await.map_err(unreachable)?).ok(),
+            body: serde_json::from_slice(&super::client::body_of(response).await?).ok(),
         })
     }
 }

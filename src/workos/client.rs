@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::gate::{Gate, Permit};
 use super::limits::{Limits, Priority, Request};
@@ -14,7 +16,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
 use crate::metrics::{ApiPath, ApiStatus, Metrics, PauseScope};
 use crate::model::{
-    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord, read_json,
+    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, Paging, RecordError, UserRecord,
+    read_json,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,6 +26,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOCKS_DIFFER_SECONDS: i64 = 2;
 /// The most records a page holds.
 pub(super) const PAGE_SIZE: &str = "100";
+/// How many records a page holds where more of them are too large.
+const SMALL_PAGE_SIZE: &str = "10";
+/// The largest answer that is read. Records of several MB occur.
+const MOST_BYTES: usize = 64 << 20;
+/// A pause that the API asks for is not shorter, nor longer.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Why there is no answer. None of these says anything about a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +52,9 @@ pub enum ApiError {
     /// It was not sent: the share of the budget had lapsed.
     #[error("this worker was not seen alive for too long: others have taken over, and nothing was asked")]
     Withheld,
+    /// More than we read.
+    #[error("the API's answer is larger than 64 MiB")]
+    TooLarge,
     /// A record that cannot be read: trying again gives the same.
     #[error("the API's answer cannot be read: {0}")]
     Undecodable(String),
@@ -61,6 +74,27 @@ pub struct Page<R> {
     pub after: Option<String>,
     /// When the request was sent.
     pub sent_at: Timestamp,
+}
+
+impl<R> Page<R> {
+    /// Takes note of this page of a list.
+    ///
+    /// # Errors
+    /// [`ApiError::Undecodable`] if the list has started over or does not end.
+    pub fn note_in<'a>(&'a self, paging: &mut Paging, id: impl Fn(&'a R) -> &'a str) -> Result<(), ApiError> {
+        if paging.notes(self.records.iter().map(id), self.after.as_deref()) {
+            Ok(())
+        } else {
+            Err(ApiError::Undecodable("a list starts over, or never ends".to_owned()))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Box<RawValue>>,
+    #[serde(default)]
+    list_metadata: Value,
 }
 
 /// Which list.
@@ -88,7 +122,7 @@ pub struct ApiHealth {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// With 429: how long to send nothing.
+    /// With 429 and 503: how long to send nothing; zero if it does not say.
     pub retry_after: Duration,
     /// The header `Date`.
     pub date: Option<Timestamp>,
@@ -217,7 +251,7 @@ impl WorkosClient {
     pub async fn directories(&self, after: Option<&str>) -> Result<Page<DirectoryRecord>, ApiError> {
         let query = page_query(None, after);
         let request = Request { directory: None, on_users_path: false, priority: Priority::Small };
-        self.list("/directories", &query, request, |value| DirectoryRecord::from_json(value).map_err(undecodable)).await
+        self.list("directories", &query, request, DirectoryRecord::from_json).await
     }
 
     async fn list<R>(
@@ -225,16 +259,21 @@ impl WorkosClient {
         path: &str,
         query: &[(&str, &str)],
         request: Request,
-        decode: impl Fn(&Value) -> Result<R, ApiError>,
+        from_json: impl Fn(&Value) -> Result<R, RecordError>,
     ) -> Result<Page<R>, ApiError> {
         let sent_at = self.clock.now();
-        let answer: Option<(Value, _)> = self.get_as(&[path.trim_start_matches('/')], query, request).await?;
+        let mut answer: Result<Option<(Box<RawValue>, _)>, _> = self.get_as(&[path], query, request.clone()).await;
+        if matches!(answer, Err(ApiError::TooLarge)) {
+            let smaller = |&(name, value)| (name, if name == "limit" { SMALL_PAGE_SIZE } else { value });
+            answer = self.get_as(&[path], &query.iter().map(smaller).collect::<Vec<_>>(), request).await;
+        }
+        let answer = answer.map_err(too_large_to_read)?;
         // A list that is not there is no empty list: a proxy or another environment may say so.
-        let (value, _) = answer.ok_or(ApiError::Status(404))?;
-        let data = value.get("data").and_then(Value::as_array);
-        let data = data.ok_or_else(|| ApiError::Undecodable("a list has no data".to_owned()))?;
-        let after = value.get("list_metadata").and_then(|metadata| metadata.get("after"));
-        let records: Vec<R> = data.iter().filter_map(|record| decode(record).ok()).collect();
+        let (list, _) = answer.ok_or(ApiError::Status(404))?;
+        let list: Result<List, _> = read_json(list.get().as_bytes());
+        let List { data, list_metadata } = list.map_err(|_| ApiError::Undecodable("a list has no data".to_owned()))?;
+        let after = list_metadata.get("after");
+        let records: Vec<R> = data.iter().filter_map(|record| decode(record, &from_json).ok()).collect();
         let unreadable = data.len() - records.len();
         if unreadable > 0 {
             tracing::error!(path, unreadable, "records of a list cannot be read; the others are taken");
@@ -245,6 +284,24 @@ impl WorkosClient {
             after: after.and_then(Value::as_str).filter(|cursor| !cursor.is_empty()).map(str::to_owned),
             sent_at,
         })
+    }
+
+    /// A record by its id; `None` for the API's own 404. An answer that is about another record is none.
+    async fn record<R>(
+        &self,
+        path: [&str; 2],
+        request: Request,
+        from_json: impl Fn(&Value) -> Result<R, RecordError>,
+        id: impl Fn(&R) -> &str,
+    ) -> Result<Option<R>, ApiError> {
+        let answer: Result<Option<(Box<RawValue>, _)>, _> = self.get_as(&path, &[], request).await;
+        let answer = answer.map_err(too_large_to_read)?;
+        let Some((record, _)) = answer else { return Ok(None) };
+        let record = decode(&record, from_json)?;
+        if id(&record) != path[1] {
+            return Err(ApiError::Undecodable("it is about another record".to_owned()));
+        }
+        Ok(Some(record))
     }
 
     /// One request, when the limits allow it: the answer with its `Date`, or `None` for a 404 that is a JSON answer of
@@ -285,14 +342,12 @@ impl WorkosClient {
         }
         match reply.status {
             429 => {
-                let whole_key = permit.refused(reply.retry_after);
-                self.metrics.paused(if whole_key { PauseScope::Key } else { PauseScope::Directory });
-                tracing::warn!(
-                    seconds = reply.retry_after.as_secs(),
-                    whole_key,
-                    "the API's rate limit is met; requests pause"
-                );
+                self.pause(permit, reply.retry_after.max(SHORTEST_PAUSE));
                 Err(ApiError::RateLimited)
+            }
+            503 if !reply.retry_after.is_zero() => {
+                self.pause(permit, reply.retry_after);
+                Err(ApiError::Status(503))
             }
             200 => {
                 let value = read_json(&reply.body);
@@ -305,14 +360,21 @@ impl WorkosClient {
         }
     }
 
+    fn pause(&self, permit: &Permit, length: Duration) {
+        let whole_key = permit.refused(length);
+        self.metrics.paused(if whole_key { PauseScope::Key } else { PauseScope::Directory });
+        tracing::warn!(seconds = length.as_secs(), whole_key, "the API asks for a pause; requests wait");
+    }
+
     async fn exchange(&self, http: &reqwest::Client, url: reqwest::Url) -> Result<Reply, ApiError> {
-        let unreachable = |error: reqwest::Error| ApiError::Unreachable(cause(&error));
-        let response = http.get(url).header("authorization", &self.authorization).send().await.map_err(unreachable)?;
+        let request = http.get(url).header("authorization", &self.authorization);
+        let response = request.send().await.map_err(|error| ApiError::Unreachable(cause(&error)))?;
         let status = response.status().as_u16();
-        let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let retry_after = Duration::from_secs(seconds.unwrap_or(1).clamp(1, 300));
         let date = date_of(&response);
-        let body = response.bytes().await.map_err(unreachable)?.to_vec();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| pause_of(text, date.unwrap_or_else(|| self.clock.now())));
+        let retry_after = retry_after.unwrap_or_default();
+        let body = body_of(response).await?;
         Ok(Reply { status, retry_after, date, body })
     }
 
@@ -356,9 +418,8 @@ impl<'a> Caller<'a> {
     /// # Errors
     /// [`ApiError`].
     pub async fn record(&self) -> Result<Option<DirectoryRecord>, ApiError> {
-        let answer: Option<(Value, _)> =
-            self.client.get_as(&["directories", self.directory.as_str()], &[], self.request(false)).await?;
-        answer.map(|(value, _)| DirectoryRecord::from_json(&value).map_err(undecodable)).transpose()
+        let path = ["directories", self.directory.as_str()];
+        self.client.record(path, self.request(false), DirectoryRecord::from_json, |record| record.id.as_str()).await
     }
 
     /// `GET /directory_users/{id}`; `None` for the API's own 404.
@@ -366,9 +427,8 @@ impl<'a> Caller<'a> {
     /// # Errors
     /// [`ApiError`].
     pub async fn user(&self, id: &DirectoryUserId) -> Result<Option<UserRecord>, ApiError> {
-        let answer: Option<(Value, _)> =
-            self.client.get_as(&["directory_users", id.as_str()], &[], self.request(true)).await?;
-        answer.map(|(value, _)| UserRecord::from_json(&value).map_err(undecodable)).transpose()
+        let path = ["directory_users", id.as_str()];
+        self.client.record(path, self.request(true), UserRecord::from_json, |user| user.id.as_str()).await
     }
 
     /// `GET /directory_groups/{id}`; `None` for the API's own 404.
@@ -376,9 +436,8 @@ impl<'a> Caller<'a> {
     /// # Errors
     /// [`ApiError`].
     pub async fn group(&self, id: &DirectoryGroupId) -> Result<Option<GroupRecord>, ApiError> {
-        let answer: Option<(Value, _)> =
-            self.client.get_as(&["directory_groups", id.as_str()], &[], self.request(false)).await?;
-        answer.map(|(value, _)| GroupRecord::from_json(&value).map_err(undecodable)).transpose()
+        let path = ["directory_groups", id.as_str()];
+        self.client.record(path, self.request(false), GroupRecord::from_json, |group| group.id.as_str()).await
     }
 
     /// `GET /directory_users`: a page, oldest first.
@@ -387,8 +446,7 @@ impl<'a> Caller<'a> {
     /// [`ApiError`].
     pub async fn users(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<UserRecord>, ApiError> {
         let query = page_query(Some(filter), after);
-        let decode = |value: &Value| UserRecord::from_json(value).map_err(undecodable);
-        self.client.list("/directory_users", &query, self.request(true), decode).await
+        self.client.list("directory_users", &query, self.request(true), UserRecord::from_json).await
     }
 
     /// `GET /directory_groups`: a page, oldest first.
@@ -397,13 +455,36 @@ impl<'a> Caller<'a> {
     /// [`ApiError`].
     pub async fn groups(&self, filter: ListFilter<'_>, after: Option<&str>) -> Result<Page<GroupRecord>, ApiError> {
         let query = page_query(Some(filter), after);
-        let decode = |value: &Value| GroupRecord::from_json(value).map_err(undecodable);
-        self.client.list("/directory_groups", &query, self.request(false), decode).await
+        self.client.list("directory_groups", &query, self.request(false), GroupRecord::from_json).await
     }
 
     fn request(&self, on_users_path: bool) -> Request {
         Request { directory: Some(self.directory.to_string()), on_users_path, priority: self.priority }
     }
+}
+
+/// How long a `Retry-After` asks to wait: seconds, or an instant by the server's clock.
+fn pause_of(retry_after: &str, now: Timestamp) -> Option<Duration> {
+    let seconds = match retry_after.trim().parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let until = DateTime::parse_from_rfc2822(retry_after.trim()).ok()?;
+            u64::try_from((until.to_utc() - now).num_seconds()).unwrap_or_default()
+        }
+    };
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+}
+
+/// The whole body, if it is not larger than any answer should be.
+pub(super) async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, ApiError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| ApiError::Unreachable(cause(&error)))? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(ApiError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// When the server says that it answered.
@@ -436,14 +517,26 @@ fn status_of<T>(result: &Result<Option<T>, ApiError>) -> ApiStatus {
         Err(ApiError::Refused(_)) => ApiStatus::Forbidden,
         Err(ApiError::RateLimited) => ApiStatus::RateLimited,
         Err(ApiError::Status(status)) => ApiStatus::of_failure(*status),
-        Err(ApiError::Unreachable(_) | ApiError::Undecodable(_) | ApiError::UnknownCursor | ApiError::Withheld) => {
-            ApiStatus::Unreachable
-        }
+        Err(
+            ApiError::Unreachable(_)
+            | ApiError::TooLarge
+            | ApiError::Undecodable(_)
+            | ApiError::UnknownCursor
+            | ApiError::Withheld,
+        ) => ApiStatus::Unreachable,
     }
 }
 
-fn undecodable(error: crate::model::RecordError) -> ApiError {
-    ApiError::Undecodable(error.to_string())
+/// What is too large is so the next time, too.
+fn too_large_to_read(error: ApiError) -> ApiError {
+    if error == ApiError::TooLarge { ApiError::Undecodable(error.to_string()) } else { error }
+}
+
+/// Reads a record by itself, so that what no number or stack of ours holds spoils that record and not its page.
+fn decode<R>(record: &RawValue, from_json: impl Fn(&Value) -> Result<R, RecordError>) -> Result<R, ApiError> {
+    let undecodable = |error: &dyn std::error::Error| ApiError::Undecodable(error.to_string());
+    let value: Value = read_json(record.get().as_bytes()).map_err(|error| undecodable(&error))?;
+    from_json(&value).map_err(|error| undecodable(&error))
 }
 
 fn page_query<'a>(filter: Option<ListFilter<'a>>, after: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
@@ -456,3 +549,7 @@ fn page_query<'a>(filter: Option<ListFilter<'a>>, after: Option<&'a str>) -> Vec
     query.extend(after.map(|after| ("after", after)));
     query
 }
+
+#[cfg(test)]
+#[path = "client/tests.rs"]
+mod tests;

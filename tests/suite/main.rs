@@ -1,5 +1,6 @@
 //! The service as a whole, over HTTP, against the emulator: the same tests on SQLite and on a real PostgreSQL.
 
+mod answers;
 mod architecture;
 mod burst;
 mod crash;

@@ -1,10 +1,10 @@
 //! How a directory differs from what WorkOS says of it, read without changing anything.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::CommandError;
 use crate::db::{Db, MirrorCopy};
-use crate::model::{DirectoryId, GroupRecord, UserRecord, UserState};
+use crate::model::{DirectoryId, GroupRecord, Paging, UserRecord, UserState};
 use crate::sync::SyncError;
 use crate::workos::{ApiError, ListFilter, Page, Priority, WorkosClient};
 
@@ -32,12 +32,12 @@ async fn read(client: &WorkosClient, directory: &DirectoryId) -> Result<Source, 
     }
     let mut source = Source::default();
     let whole = ListFilter::Directory(directory);
-    for user in read_list(async |after| caller.users(whole, after).await).await? {
+    for user in read_list(async |after| caller.users(whole, after).await, |user| user.id.as_str()).await? {
         source.users.insert(user.id.to_string(), user);
     }
-    for group in read_list(async |after| caller.groups(whole, after).await).await? {
+    for group in read_list(async |after| caller.groups(whole, after).await, |group| group.id.as_str()).await? {
         let of_group = ListFilter::Group(&group.id);
-        for user in read_list(async |after| caller.users(of_group, after).await).await? {
+        for user in read_list(async |after| caller.users(of_group, after).await, |user| user.id.as_str()).await? {
             source.members.insert((group.id.to_string(), user.id.to_string()));
         }
         source.groups.insert(group.id.to_string(), group);
@@ -45,17 +45,20 @@ async fn read(client: &WorkosClient, directory: &DirectoryId) -> Result<Source, 
     Ok(source)
 }
 
-async fn read_list<R>(page: impl AsyncFn(Option<&str>) -> Result<Page<R>, ApiError>) -> Result<Vec<R>, ApiError> {
-    let (mut records, mut cursors) = (Vec::new(), HashSet::new());
+async fn read_list<R>(
+    page: impl AsyncFn(Option<&str>) -> Result<Page<R>, ApiError>,
+    id: impl Fn(&R) -> &str,
+) -> Result<Vec<R>, ApiError> {
+    let (mut records, mut paging) = (Vec::new(), Paging::default());
     let mut after: Option<String> = None;
     loop {
         let page = page(after.as_deref()).await?;
+        page.note_in(&mut paging, &id)?;
         records.extend(page.records);
-        let Some(next) = page.after else { return Ok(records) };
-        if !cursors.insert(next.clone()) {
-            return Err(ApiError::Undecodable("a list starts over".to_owned()));
+        after = page.after;
+        if after.is_none() {
+            return Ok(records);
         }
-        after = Some(next);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::{self, ApiConfig};
 use crate::db::{Db, DirectoryHealth};
 use crate::metrics::Metrics;
 use crate::model::{DirectoryId, SyncStatus};
-use crate::sync::{Engine, Retention, Step, SyncError};
+use crate::sync::{Engine, Lately, Retention, Step, SyncError};
 use crate::workos::WorkosClient;
 
 /// Exit status of a dry run that found something.
@@ -108,7 +108,16 @@ async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(
     let lease = db.new_lease(clock.now()).await?;
     let retention = Retention::new(config::read_inbox_retention(&|name| std::env::var(name).ok())?);
     let (client, metrics) = (Some(client(api)?), Metrics::default());
-    let engine = Engine { db: db.clone(), client, clock, lease, reconcile_interval: None, retention, metrics };
+    let engine = Engine {
+        db: db.clone(),
+        client,
+        clock,
+        lease,
+        reconcile_interval: None,
+        retention,
+        metrics,
+        lately: Lately::default(),
+    };
     let done = work_off(&engine, directories).await;
     db.give_back(&engine.lease).await?;
     done

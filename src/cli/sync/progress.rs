@@ -35,7 +35,7 @@ impl Progress {
             (ScanPhase::Members, None) => "members".to_owned(),
             (ScanPhase::Members, Some(group)) => format!("members of {group}"),
         };
-        let line = format!("{}: {what}, page {}", self.directory, scan.pages + 1);
+        let line = format!("{}: {what}, page {}", self.directory, scan.paging.pages() + 1);
         match &self.bar {
             Some(bar) => bar.set_message(line),
             None if self.told_at.elapsed() >= BETWEEN_LINES => {

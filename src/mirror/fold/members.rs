@@ -18,6 +18,12 @@ pub(super) fn added(
     let target = MarkTarget::Edge(key.0.clone(), key.1.clone());
     let marked = set.marks.contains_key(&target);
     if set.user(user.0).foreign || set.group(group.0).foreign {
+        if set.user(user.0).is_only_claimed() {
+            set.mark(MarkTarget::User(user.0.clone()), at.number, at.now);
+        }
+        if set.group(group.0).is_only_claimed() {
+            set.mark(MarkTarget::Group(group.0.clone()), at.number, at.now);
+        }
         return FOREIGN;
     }
     users::meet(set, hint, user, at);

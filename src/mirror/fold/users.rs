@@ -21,6 +21,10 @@ pub(super) fn changed(
     let target = MarkTarget::User(id.clone());
     let marked = set.marks.contains_key(&target);
     let entity = set.user(id);
+    if entity.is_only_claimed() {
+        set.mark(target, at.number, at.now);
+        return FETCH;
+    }
     if entity.foreign {
         return FOREIGN;
     }

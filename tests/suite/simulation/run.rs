@@ -13,7 +13,7 @@ use directory_mirror::clock::Clock;
 use directory_mirror::db::Db;
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
-use directory_mirror::sync::{Engine, Retention, Step};
+use directory_mirror::sync::{Engine, Lately, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::{Reply, Transport, WorkosClient};
 use workos_emulator::EmittedEvent;
@@ -421,6 +421,7 @@ async fn start_engine(stage: &Stage, shared: &Arc<Shared>, reconciles: bool) -> 
         reconcile_interval: reconciles.then_some(RECONCILE_INTERVAL),
         retention: Retention::new(None),
         metrics: Metrics::default(),
+        lately: Lately::default(),
     });
     *shared.engine.lock().unwrap() = Arc::downgrade(&engine);
     engine
