@@ -211,17 +211,23 @@ async fn load_events(connection: &mut DbConnection, ids: Vec<String>) -> Result<
     Ok(rows.into_iter().map(event).collect())
 }
 
-/// Finishes events that came to the same end for the same reason.
+/// Finishes events that came to the same end for the same reason; those that are finished already keep their end. Answers
+/// how many there were to finish.
+///
+/// # Errors
+/// [`DbError`] if a statement fails.
 pub async fn finish_events(
     connection: &mut DbConnection,
     ids: &[String],
     status: EventStatus,
     reason: &str,
     now: Timestamp,
-) -> Result<(), DbError> {
+) -> Result<usize, DbError> {
+    let mut finished = 0;
     for chunk in ids.chunks(1000) {
-        with_connection!(connection, c => {
+        finished += with_connection!(connection, c => {
             diesel::update(inbox_events::table.filter(inbox_events::event_id.eq_any(chunk)))
+                .filter(inbox_events::status.eq(EventStatus::Pending.as_str()))
                 .set((
                     inbox_events::status.eq(status.as_str()),
                     inbox_events::reason.eq(reason),
@@ -231,11 +237,11 @@ pub async fn finish_events(
                 .await
         })?;
     }
-    Ok(())
+    Ok(finished)
 }
 
 impl Db {
-    /// Finishes events outside a fold: ignored, or dead.
+    /// Finishes pending events outside a fold: ignored, or dead. Answers how many there were to finish.
     ///
     /// # Errors
     /// [`DbError`] if the commit fails.
@@ -245,13 +251,14 @@ impl Db {
         status: EventStatus,
         reason: &str,
         now: Timestamp,
-    ) -> Result<(), DbError> {
+    ) -> Result<usize, DbError> {
         let mut transaction = self.begin_in_background().await?;
-        finish_events(transaction.connection(), ids, status, reason, now).await?;
-        transaction.commit().await
+        let finished = finish_events(transaction.connection(), ids, status, reason, now).await?;
+        transaction.commit().await?;
+        Ok(finished)
     }
 
-    /// Puts an event off after a failed attempt to fold it.
+    /// Puts a pending event off after a failed attempt to fold it.
     ///
     /// # Errors
     /// [`DbError`] if the commit fails.
@@ -259,6 +266,7 @@ impl Db {
         let mut transaction = self.begin_in_background().await?;
         with_connection!(transaction.connection(), c => {
             diesel::update(inbox_events::table.filter(inbox_events::event_id.eq(id.as_str())))
+                .filter(inbox_events::status.eq(EventStatus::Pending.as_str()))
                 .set((inbox_events::attempts.eq(attempts), inbox_events::next_attempt_at.eq(StoredInstant(until))))
                 .execute(c)
                 .await

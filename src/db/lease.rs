@@ -14,10 +14,9 @@ use diesel::dsl::sql;
 use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Bool};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel::sqlite::Sqlite;
-use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
 use super::schema::{directory_work, worker_epochs};
@@ -274,44 +273,76 @@ impl Db {
     }
 }
 
+/// Locks a directory's row and takes its next number, if the worker is among the known ones and no other's lease runs.
+///
+/// One statement, since it comes first in every transaction. Where the row among the workers is being deleted, it waits
+/// for that commit and then finds none: whoever was shut out cannot pass in the same moment.
+#[derive(Debug, QueryId)]
+struct LockDirectory {
+    token: i64,
+    directory: String,
+    length: FromNow,
+    shard: i32,
+}
+
+impl Query for LockDirectory {
+    type SqlType = BigInt;
+}
+impl<C> diesel::RunQueryDsl<C> for LockDirectory {}
+
+/// The statement of either engine; they differ in the lock on the worker's row, which SQLite's writer has anyway.
+macro_rules! lock_directory {
+    ($backend:ty, $row_lock:literal) => {
+        impl QueryFragment<$backend> for LockDirectory {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, $backend>) -> QueryResult<()> {
+                out.push_sql("WITH me AS (SELECT epoch FROM worker_epochs WHERE epoch = ");
+                out.push_bind_param::<BigInt, _>(&self.token)?;
+                out.push_sql($row_lock);
+                out.push_sql(") INSERT INTO directory_work (directory_id, sequence, lease_token, lease_until, shard) SELECT ");
+                out.push_bind_param::<Text, _>(&self.directory)?;
+                // 0 means no truth yet, and 1 is left for an answer that was asked for before the directory was known.
+                out.push_sql(", 2, me.epoch, ");
+                QueryFragment::<$backend>::walk_ast(&self.length, out.reborrow())?;
+                out.push_sql(", ");
+                out.push_bind_param::<Integer, _>(&self.shard)?;
+                out.push_sql(
+                    " FROM me WHERE true ON CONFLICT (directory_id) DO UPDATE SET sequence = directory_work.sequence + 1, \
+                     lease_token = excluded.lease_token, lease_until = excluded.lease_until, shard = excluded.shard \
+                     WHERE directory_work.lease_token = excluded.lease_token OR directory_work.lease_until <= ",
+                );
+                QueryFragment::<$backend>::walk_ast(&NOW, out.reborrow())?;
+                out.push_sql(" RETURNING sequence");
+                Ok(())
+            }
+        }
+    };
+}
+lock_directory!(Pg, " FOR KEY SHARE");
+lock_directory!(Sqlite, "");
+
+const NOW: FromNow = FromNow(0);
+
 /// Locks a directory for the rest of the transaction and takes the next number of its sequence. The row lock keeps
 /// fold and refresh apart; the lease keeps other workers out, and is prolonged by this.
 ///
 /// # Errors
-/// [`DbError::LeaseLost`] if another worker's lease on the directory runs.
+/// [`DbError::LeaseLost`] if another worker's lease on the directory runs, if this worker was not seen alive for longer
+/// than a lease runs, or if the database no longer knows it.
 pub async fn lock(connection: &mut DbConnection, directory: &DirectoryId, lease: &Lease) -> Result<i64, DbError> {
-    use diesel::query_dsl::methods::FilterDsl;
+    let lost = || DbError::LeaseLost(directory.to_string());
+    // Who was away for too long may have been replaced, even by one whose own lease has run out since.
+    let share = lease.share().ok_or_else(lost)?;
     // What is not in our share is not kept from whoever has it.
-    let length = if lease.has(directory) { milliseconds(lease.length) } else { 0 };
-    let number: Option<i64> = with_connection!(connection, c => {
-        diesel::insert_into(directory_work::table)
-            .values((
-                directory_work::directory_id.eq(directory.as_str()),
-                // 0 means no truth yet, and 1 is left for an answer that was asked for before the directory was known.
-                directory_work::sequence.eq(2),
-                directory_work::lease_token.eq(lease.token),
-                directory_work::lease_until.eq(FromNow(length)),
-                directory_work::shard.eq(shard_of(directory)),
-            ))
-            .on_conflict(directory_work::directory_id)
-            .do_update()
-            .set((
-                directory_work::sequence.eq(directory_work::sequence + 1),
-                directory_work::lease_token.eq(excluded(directory_work::lease_token)),
-                directory_work::lease_until.eq(excluded(directory_work::lease_until)),
-                directory_work::shard.eq(excluded(directory_work::shard)),
-            ))
-            .filter(
-                directory_work::lease_token
-                    .eq(excluded(directory_work::lease_token))
-                    .or(directory_work::lease_until.le(FromNow(0))),
-            )
-            .returning(directory_work::sequence)
-            .get_result(c)
-            .await
-            .optional()
-    })?;
-    number.ok_or_else(|| DbError::LeaseLost(directory.to_string()))
+    let length = if share.has(directory) { milliseconds(lease.length) } else { 0 };
+    let statement = LockDirectory {
+        token: lease.token,
+        directory: directory.to_string(),
+        length: FromNow(length),
+        shard: shard_of(directory),
+    };
+    let number: Option<i64> =
+        with_connection!(connection, c => RunQueryDsl::get_result(statement, c).await.optional())?;
+    number.ok_or_else(lost)
 }
 
 #[cfg(test)]

@@ -106,7 +106,12 @@ impl Engine {
         working_set::save(connection, &set, now).await?;
         for ((status, reason), ids) in &ends {
             let status = EventStatus::from_stored(status).unwrap_or(EventStatus::Applied);
-            inbox::finish_events(connection, ids, status, reason, now).await?;
+            let finished = inbox::finish_events(connection, ids, status, reason, now).await?;
+            // Somebody finished some since they were read: what they did must not be done again, so all is rolled back
+            // and the rest is read anew.
+            if finished < ids.len() {
+                return Err(DbError::LeaseLost(directory.to_string()));
+            }
         }
         transaction.commit().await?;
         self.metrics.fold_took(started.elapsed());
@@ -144,9 +149,11 @@ impl Engine {
     }
 
     async fn bury(&self, id: &EventId, reason: &str) -> Result<(), DbError> {
-        tracing::error!(event_id = %id, reason, "the event is dead");
-        self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await?;
-        self.metrics.folded(EventEnd::Dead, 1);
+        let buried = self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await?;
+        if buried > 0 {
+            tracing::error!(event_id = %id, reason, "the event is dead");
+            self.metrics.folded(EventEnd::Dead, buried);
+        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod first_sync;
 mod fixtures;
 mod fuzz;
+mod leases;
 mod mark_instants;
 mod metrics;
 mod operator;

@@ -19,7 +19,8 @@ use workos_emulator::{
 use crate::outage::number;
 use crate::support::{Engine, PATIENCE, SECRET, TestDatabase, connect, marks_due_soon, run, wait_until};
 
-async fn open(database: &TestDatabase, lease_ttl: &str) -> Db {
+/// The database, with leases of so long.
+pub async fn open(database: &TestDatabase, lease_ttl: &str) -> Db {
     let variables = |name: &str| match name {
         "DATABASE_URL" => Some(database.url.clone()),
         "LEASE_TTL" => Some(lease_ttl.to_owned()),
