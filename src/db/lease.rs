@@ -40,11 +40,18 @@ pub struct Share {
 }
 
 impl Share {
-    const WHOLE: Self = Self { rank: 0, of: 1 };
+    /// All directories.
+    pub const WHOLE: Self = Self { rank: 0, of: 1 };
 
     /// Whether the directory belongs to this share.
     #[must_use]
     pub fn has(self, directory: &DirectoryId) -> bool {
+        self.has_id(directory.as_str())
+    }
+
+    /// As [`Share::has`], by the directory's id as text.
+    #[must_use]
+    pub fn has_id(self, directory: &str) -> bool {
         u32::try_from(shard_of(directory)).unwrap_or_default() % self.of.max(1) == self.rank
     }
 }
@@ -102,11 +109,8 @@ impl Lease {
 }
 
 /// FNV-1a: the same in each version, so that workers of different versions agree.
-fn shard_of(directory: &DirectoryId) -> i32 {
-    let hash = directory
-        .as_str()
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+fn shard_of(directory: &str) -> i32 {
+    let hash = directory.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     i32::try_from(hash >> 8).unwrap_or_default() % SHARDS
 }
 
@@ -338,7 +342,7 @@ pub async fn lock(connection: &mut DbConnection, directory: &DirectoryId, lease:
         token: lease.token,
         directory: directory.to_string(),
         length: FromNow(length),
-        shard: shard_of(directory),
+        shard: shard_of(directory.as_str()),
     };
     let number: Option<i64> =
         with_connection!(connection, c => RunQueryDsl::get_result(statement, c).await.optional())?;

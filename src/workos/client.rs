@@ -12,6 +12,7 @@ use super::gate::{Gate, Permit};
 use super::limits::{Limits, Priority, Request};
 use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
+use crate::db::Share;
 use crate::metrics::{ApiPath, ApiStatus, Metrics, PauseScope};
 use crate::model::{
     DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, UserRecord, read_json,
@@ -39,8 +40,8 @@ pub enum ApiError {
     /// Any other status that is no answer, such as a proxy's 404.
     #[error("the API answers with status {0}")]
     Status(u16),
-    /// It was not sent: the share of the budget had lapsed.
-    #[error("this worker was not seen alive for too long: others have taken over, and nothing was asked")]
+    /// It was not sent: the directory is no longer in this process's share, or that had lapsed.
+    #[error("another worker has taken over, and nothing was asked")]
     Withheld,
     /// A record that cannot be read: trying again gives the same.
     #[error("the API's answer cannot be read: {0}")]
@@ -152,7 +153,11 @@ impl WorkosClient {
             way,
             base_url: config.base_url.clone(),
             authorization: format!("Bearer {}", key.expose()),
-            gate: Gate::new(Limits::new(config.requests_per_minute, config.directory_users_per_second)),
+            gate: Gate::new(Limits::new(
+                config.requests_per_minute,
+                config.directory_users_per_second,
+                tokio::time::Instant::now(),
+            )),
             health: Mutex::default(),
             ahead: Mutex::default(),
             clock,
@@ -198,10 +203,11 @@ impl WorkosClient {
         self.gate.users_room(directory.as_str(), least)
     }
 
-    /// Says among how many processes the key's budget is shared from now on. Where there are more than before, nothing is
-    /// sent for `settling`, in which the others learn of it; nor after `known_for`, until this is called again.
-    pub fn share_among(&self, processes: u32, settling: Duration, known_for: Option<Duration>) {
-        self.gate.share_among(processes, settling, known_for);
+    /// Says which share of the directories and of the key's budget this process has, and until when that is known: after
+    /// that nothing is sent, until this is called again. Whoever comes anew sends nothing for `settling`, in which the
+    /// others learn of it.
+    pub fn share_among(&self, share: Share, settling: Duration, known_until: Option<tokio::time::Instant>) {
+        self.gate.share_among(share, settling, known_until);
     }
 
     /// The API, asked on behalf of a directory: its requests take turns with those of others.
