@@ -19,7 +19,9 @@ use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel::sqlite::Sqlite;
 use diesel_async::RunQueryDsl;
 
+use super::connection::Pools;
 use super::schema::{directory_work, worker_epochs};
+use super::sqlite;
 use super::types::{Instant as SqlInstant, StoredInstant};
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
@@ -237,6 +239,17 @@ impl Db {
         Ok(with_connection!(&mut connection, c => {
             worker_epochs::table.filter(worker_epochs::alive_until.gt(FromNow(0))).count().get_result(c).await
         })?)
+    }
+
+    /// How many workers run beside this process: those that say so, or whoever keeps the SQLite file.
+    ///
+    /// # Errors
+    /// [`DbError`] if the query fails, or the lock file cannot be used.
+    pub async fn workers_beside(&self) -> Result<u32, DbError> {
+        if let Pools::Sqlite { path, .. } = &self.pools {
+            return Ok(u32::from(sqlite::try_lock_for_worker(path)?.is_none()));
+        }
+        Ok(u32::try_from(self.live_workers().await?).unwrap_or_default())
     }
 
     /// Gives a worker's directories back, so that others need not wait for its leases to run out. For one that stops.

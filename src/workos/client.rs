@@ -58,6 +58,8 @@ pub struct Page<R> {
     pub records: Vec<R>,
     /// How many more records there were that cannot be read: such a page proves nobody's absence.
     pub unreadable: usize,
+    /// The ids of those, where an id can be read.
+    pub unreadable_ids: Vec<String>,
     /// The cursor of the next page; `None` on the last.
     pub after: Option<String>,
     /// When the request was sent.
@@ -240,7 +242,13 @@ impl WorkosClient {
         let data = value.get("data").and_then(Value::as_array);
         let data = data.ok_or_else(|| ApiError::Undecodable("a list has no data".to_owned()))?;
         let after = value.get("list_metadata").and_then(|metadata| metadata.get("after"));
-        let records: Vec<R> = data.iter().filter_map(|record| decode(record).ok()).collect();
+        let (mut records, mut unreadable_ids) = (Vec::with_capacity(data.len()), Vec::new());
+        for record in data {
+            match decode(record) {
+                Ok(record) => records.push(record),
+                Err(_) => unreadable_ids.extend(record.get("id").and_then(Value::as_str).map(str::to_owned)),
+            }
+        }
         let unreadable = data.len() - records.len();
         if unreadable > 0 {
             tracing::error!(path, unreadable, "records of a list cannot be read; the others are taken");
@@ -248,6 +256,7 @@ impl WorkosClient {
         Ok(Page {
             records,
             unreadable,
+            unreadable_ids,
             after: after.and_then(Value::as_str).filter(|cursor| !cursor.is_empty()).map(str::to_owned),
             sent_at,
         })
