@@ -187,7 +187,7 @@ impl Db {
             return Ok(Share::WHOLE);
         }
         let asked_at = Instant::now();
-        let mut transaction = self.begin_in_background().await?;
+        let mut transaction = self.begin_for_life().await?;
         let known = with_connection!(transaction.connection(), c => {
             diesel::update(worker_epochs::table.find(lease.token))
                 .set(worker_epochs::alive_until.eq(FromNow(milliseconds(lease.length))))
@@ -257,7 +257,7 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the commit fails; then they run out by themselves.
     pub async fn give_back(&self, lease: &Lease) -> Result<(), DbError> {
-        let mut transaction = self.begin_in_background().await?;
+        let mut transaction = self.begin_for_life().await?;
         with_connection!(transaction.connection(), c => {
             diesel::update(directory_work::table.filter(directory_work::lease_token.eq(lease.token)))
                 .set(directory_work::lease_until.eq(FromNow(0)))

@@ -88,13 +88,21 @@ impl From<diesel::result::Error> for DbError {
                 details,
             ) => Self::Data(format!("constraint {}", details.constraint_name().unwrap_or("unnamed"))),
             Error::SerializationError(_) => Self::Data("a value cannot be written".to_owned()),
-            // PostgreSQL's class 22 (data exceptions) reaches us as an unknown kind with the server's message.
+            // PostgreSQL's classes 57P and 25P03, by which it ends a connection, reach us as an unknown kind with its message.
+            Error::DatabaseError(Kind::Unknown, details) if ends_connection(details.message()) => {
+                Self::Unavailable("the server ended the connection".to_owned())
+            }
+            // Class 22, data exceptions, as well.
             Error::DatabaseError(Kind::Unknown, details) if is_data_exception(details.message()) => {
                 Self::Data("a value is out of the range of its column".to_owned())
             }
             _ => Self::Query(error),
         }
     }
+}
+
+fn ends_connection(message: &str) -> bool {
+    ["terminating connection", "the database system is"].iter().any(|sign| message.starts_with(sign))
 }
 
 fn is_data_exception(message: &str) -> bool {

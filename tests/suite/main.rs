@@ -22,6 +22,7 @@ mod replicas;
 mod retention;
 mod schema;
 mod served;
+mod silent_database;
 mod simulation;
 mod support;
 mod sync;
