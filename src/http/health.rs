@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::inbox::Inbox;
 use crate::metrics::Check;
 use crate::sync::{Engine, Worker};
 
@@ -23,6 +24,8 @@ pub struct HealthState {
     pub engine: Arc<Engine>,
     /// The worker, until it is stopped.
     pub worker: Arc<Mutex<Option<Worker>>>,
+    /// Where webhooks hand their events in.
+    pub inbox: Inbox,
     /// When the process started.
     pub started_at: Timestamp,
     /// Whether this process keeps the mirror.
@@ -51,6 +54,11 @@ impl HealthState {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .as_ref()
             .is_some_and(Worker::is_alive);
+        let inbox = if self.inbox.is_alive() {
+            Ok(())
+        } else {
+            Err("the writer of the inbox has ended, and no event can be stored: restart the process".to_owned())
+        };
         let worker = match (self.works, alive, self.engine.lease.share()) {
             (false, ..) | (true, true, Some(_)) => Ok(()),
             (true, true, None) => {
@@ -64,7 +72,12 @@ impl HealthState {
             Ok(Ok(false)) => Err("migrations of this version are missing: restart to run them".to_owned()),
             Ok(Err(_)) | Err(_) => Err("the migrations cannot be read".to_owned()),
         };
-        vec![(Check::Database, database), (Check::Migrations, migrations), (Check::Workers, worker)]
+        vec![
+            (Check::Database, database),
+            (Check::Migrations, migrations),
+            (Check::Inbox, inbox),
+            (Check::Workers, worker),
+        ]
     }
 }
 
