@@ -339,6 +339,19 @@ lock_directory!(Sqlite, "");
 
 const NOW: FromNow = FromNow(0);
 
+/// Keeps this worker's row among the known ones for the rest of the transaction.
+///
+/// # Errors
+/// [`DbError::Forgotten`] if there is none.
+pub(super) async fn keep_known(connection: &mut DbConnection, lease: &Lease) -> Result<(), DbError> {
+    let row = worker_epochs::table.find(lease.token).select(worker_epochs::epoch);
+    let known: Option<i64> = match connection {
+        DbConnection::Postgres(c) => row.for_key_share().first(&mut **c).await.optional()?,
+        DbConnection::Sqlite(c) => row.first(&mut **c).await.optional()?,
+    };
+    known.map(drop).ok_or(DbError::Forgotten)
+}
+
 /// Locks a directory for the rest of the transaction and takes the next number of its sequence. The row lock keeps
 /// fold and refresh apart; the lease keeps other workers out, and is prolonged by this.
 ///
