@@ -56,6 +56,9 @@ pub enum DbError {
     /// The data itself is refused: trying again will not help.
     #[error("the database refuses the data: {0}")]
     Data(String),
+    /// A row holds what only a newer version writes: that can read it, so nothing counts as failed.
+    #[error("a newer version has written to the database: {0}")]
+    NewerVersion(String),
     /// Another worker has a lease on this directory.
     #[error("another worker has directory {0}")]
     LeaseLost(String),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
 use directory_mirror::clock::Clock;
-use directory_mirror::db::{Db, DbError, Lease};
+use directory_mirror::db::{Db, DbError, Lease, PollerState};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::{DirectoryId, EventStatus};
 use directory_mirror::sync::{Engine as Worker, Retention, Step};
@@ -108,5 +108,61 @@ fn an_end_is_never_written_over() {
         assert_eq!(db.finish_events(&ids, EventStatus::Applied, "first", now).await.unwrap(), 1);
         assert_eq!(db.finish_events(&ids, EventStatus::Dead, "second", now).await.unwrap(), 0);
         assert_eq!(db.event_outcomes().await.unwrap()[0].2.as_deref(), Some("first"));
+    });
+}
+
+#[test]
+fn an_event_that_only_a_newer_version_can_fold_waits_for_it() {
+    run(async {
+        let database = TestDatabase::new(Engine::Postgres).await;
+        let client = connect(&[("DATABASE_URL", database.url.clone())]).await;
+        let db = open(&database, "600s").await;
+        let directory = DirectoryId::from_stored("directory_1".to_owned());
+        let older = worker(&db, db.new_lease(Utc::now()).await.unwrap());
+        store_created(&db, &directory, 1).await;
+        assert_eq!(older.fold_step().await.unwrap(), Step::Ran);
+        client
+            .batch_execute(
+                "ALTER TABLE directory_sync.directories DROP CONSTRAINT directories_sync_status_check;
+                 UPDATE directory_sync.directories SET sync_status = 'hibernating'",
+            )
+            .await
+            .unwrap();
+        store_created(&db, &directory, 2).await;
+        let again = "UPDATE directory_sync.inbox_events SET next_attempt_at = NULL";
+        for _ in 0..7 {
+            older.fold_step().await.unwrap();
+            client.batch_execute(again).await.unwrap();
+        }
+        let backlog = db.backlog().await.unwrap();
+        assert_eq!((backlog.dead, backlog.pending), (0, 1));
+        client.batch_execute("UPDATE directory_sync.directories SET sync_status = 'synced'").await.unwrap();
+        older.fold_step().await.unwrap();
+        assert_eq!(db.backlog().await.unwrap().pending, 0);
+    });
+}
+
+#[test]
+fn the_place_in_the_events_moves_only_from_where_it_was_read_and_by_who_is_known() {
+    run(async {
+        for engine in [Engine::Sqlite, Engine::Postgres] {
+            let database = TestDatabase::new(engine).await;
+            let (db, now) = (open(&database, "600s").await, Utc::now());
+            let lease = db.new_lease(now).await.unwrap();
+            db.start_poller(now).await.unwrap();
+            let read = db.poller().await.unwrap().unwrap();
+            let moved = |minutes| {
+                let at = read.started_at + TimeDelta::minutes(minutes);
+                PollerState { read_to: Some(at), ..read.clone() }
+            };
+            assert!(db.advance_poller(&lease, &read, &moved(1)).await.unwrap());
+            db.note_poll_error("a 503").await.unwrap();
+            assert!(!db.advance_poller(&lease, &read, &moved(2)).await.unwrap(), "somebody has moved it");
+            assert!(db.advance_poller(&lease, &moved(1), &moved(2)).await.unwrap(), "an error is no move");
+            db.recover(&moved(-9), now).await.unwrap();
+            let late = db.advance_poller(&lease, &moved(-9), &moved(3)).await;
+            assert!(matches!(late, Err(DbError::Forgotten)), "{late:?}");
+            assert_eq!(db.poller().await.unwrap().unwrap().read_to, moved(-9).read_to);
+        }
     });
 }
