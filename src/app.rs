@@ -97,6 +97,7 @@ impl Service {
         let health = web::Data::new(HealthState {
             engine: Arc::clone(&engine),
             worker: Arc::clone(&worker),
+            inbox: inbox.clone(),
             started_at: clock.now(),
             polls: works && poll_interval.is_some(),
             works,
@@ -155,5 +156,32 @@ impl Service {
             worker.stop().await;
         }
         tracing::info!("stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_end_of_the_inboxs_writer_shows_in_readiness() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::read(&|name| match name {
+            "DATABASE_URL" => Some(format!("sqlite:{}", folder.path().join("mirror.db").display())),
+            "WORKOS_WEBHOOK_SECRET" => Some("secret".to_owned()),
+            "BIND_ADDR" => Some("127.0.0.1:0".to_owned()),
+            _ => None,
+        });
+        let service = Service::start(&config.unwrap(), Clock::system()).await.unwrap();
+        let url = format!("http://{}/health/ready", service.address());
+        assert_eq!(reqwest::get(&url).await.unwrap().status(), 200);
+        service.writer.abort();
+        while !service.writer.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let answer = reqwest::get(&url).await.unwrap();
+        assert_eq!(answer.status(), 503);
+        assert!(answer.text().await.unwrap().contains("\"inbox\""));
+        service.stop().await;
     }
 }

@@ -417,6 +417,7 @@ fn parse_database_url(url: &str, schema: String, lease_ttl: Duration) -> Result<
             (name, value) => kept.push((name.to_owned(), value.to_owned())),
         }
     }
+    let kept_names: Vec<String> = kept.iter().map(|(name, _): &(String, String)| name.clone()).collect();
     parsed.set_query(None);
     if !kept.is_empty() {
         parsed.query_pairs_mut().extend_pairs(kept);
@@ -425,6 +426,19 @@ fn parse_database_url(url: &str, schema: String, lease_ttl: Duration) -> Result<
         parsed.as_str().parse().map_err(|error: tokio_postgres::Error| format!("is not understood: {error}"))?;
     if connection.get_connect_timeout().is_none() {
         connection.connect_timeout(Duration::from_secs(5));
+    }
+    let says = |name: &str| kept_names.iter().any(|kept| kept == name);
+    if !says("tcp_user_timeout") {
+        connection.tcp_user_timeout(Duration::from_secs(10));
+    }
+    if !says("keepalives_idle") {
+        connection.keepalives_idle(Duration::from_secs(10));
+    }
+    if !says("keepalives_interval") {
+        connection.keepalives_interval(Duration::from_secs(5));
+    }
+    if !says("keepalives_retries") {
+        connection.keepalives_retries(3);
     }
     if connection.get_application_name().is_none() {
         connection.application_name("directory-mirror");
@@ -525,6 +539,19 @@ mod tests {
         };
         assert!(postgres.verify_certificate);
         assert_eq!(postgres.root_certificate, Some(PathBuf::from("/ca.pem")));
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let connection = &postgres.connection;
+        assert_eq!(connection.get_tcp_user_timeout(), seconds(10).as_ref());
+        assert_eq!(connection.get_keepalives_idle(), Duration::from_secs(10));
+        assert_eq!(connection.get_keepalives_interval(), seconds(5));
+        assert_eq!(connection.get_keepalives_retries(), Some(3));
+        let url = "postgres://u@h/d?tcp_user_timeout=60&keepalives_idle=7200";
+        let Ok(DatabaseConfig::Postgres(postgres)) = parse_database_url(url, "s".to_owned(), Duration::from_secs(15))
+        else {
+            panic!("{url}")
+        };
+        assert_eq!(postgres.connection.get_tcp_user_timeout(), seconds(60).as_ref(), "what the URL says goes before");
+        assert_eq!(postgres.connection.get_keepalives_idle(), Duration::from_secs(7200));
         assert!(parse_database_url("sqlite::memory:", "s".to_owned(), Duration::from_secs(15)).is_err());
     }
 

@@ -15,8 +15,13 @@ use crate::config::{DatabaseConfig, PostgresConfig};
 
 /// How long a caller waits for a connection before the database counts as unreachable.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
-/// Connections to PostgreSQL: the inbox, fold, health, and a few directories at once.
-pub(super) const POSTGRES_CONNECTIONS: usize = 10;
+/// Connections to PostgreSQL for fold, health, and a few directories at once.
+const POSTGRES_CONNECTIONS: usize = 8;
+/// Those that only store events, so that an acknowledgement never waits for whatever else goes on: the webhooks' writer
+/// and the poller.
+pub(super) const POSTGRES_INBOX_CONNECTIONS: usize = 2;
+/// The one by which a worker says that it is alive: a busy pool must not cost it its leases.
+const POSTGRES_LIFE_CONNECTIONS: usize = 1;
 const SQLITE_READERS: usize = 4;
 
 /// The database. Cheap to clone.
@@ -33,8 +38,15 @@ pub struct Db {
 
 #[derive(Clone)]
 pub(super) enum Pools {
-    Postgres(Pool<AsyncPgConnection>),
+    Postgres(PostgresPools),
     Sqlite { writer: Pool<SqliteAsync>, readers: Pool<SqliteAsync>, path: std::path::PathBuf },
+}
+
+#[derive(Clone)]
+pub(super) struct PostgresPools {
+    pub(super) work: Pool<AsyncPgConnection>,
+    inbox: Pool<AsyncPgConnection>,
+    life: Pool<AsyncPgConnection>,
 }
 
 /// A connection out of a pool.
@@ -81,7 +93,11 @@ impl Db {
 
     fn connect_with(config: &DatabaseConfig, calls: sqlite::Calls) -> Result<Self, DbError> {
         let pools = match config {
-            DatabaseConfig::Postgres(postgres) => Pools::Postgres(postgres_pool(postgres)?),
+            DatabaseConfig::Postgres(postgres) => Pools::Postgres(PostgresPools {
+                work: postgres_pool(postgres, POSTGRES_CONNECTIONS)?,
+                inbox: postgres_pool(postgres, POSTGRES_INBOX_CONNECTIONS)?,
+                life: postgres_pool(postgres, POSTGRES_LIFE_CONNECTIONS)?,
+            }),
             DatabaseConfig::Sqlite(path) => Pools::Sqlite {
                 writer: sqlite_pool(path, 1, sqlite::Access::Write, calls)?,
                 readers: sqlite_pool(path, SQLITE_READERS, sqlite::Access::Read, calls)?,
@@ -140,9 +156,17 @@ impl Db {
     /// [`DbError::Unavailable`] if none can be had.
     pub async fn read(&self) -> Result<DbConnection, DbError> {
         Ok(match &self.pools {
-            Pools::Postgres(pool) => DbConnection::Postgres(take(pool).await?),
+            Pools::Postgres(pools) => DbConnection::Postgres(take(&pools.work).await?),
             Pools::Sqlite { readers, .. } => DbConnection::Sqlite(take(readers).await?),
         })
+    }
+
+    /// A connection that only stores events.
+    pub(super) async fn inbox_connection(&self) -> Result<DbConnection, DbError> {
+        match &self.pools {
+            Pools::Postgres(pools) => Ok(DbConnection::Postgres(take(&pools.inbox).await?)),
+            Pools::Sqlite { writer, .. } => Ok(DbConnection::Sqlite(take(writer).await?)),
+        }
     }
 
     /// Begins a write transaction for the inbox, which goes before everything else.
@@ -150,7 +174,12 @@ impl Db {
     /// # Errors
     /// [`DbError`] if no connection can be had or the transaction cannot begin.
     pub async fn begin_for_inbox(&self) -> Result<Transaction, DbError> {
-        self.begin(None).await
+        self.begin(None, |pools| &pools.inbox).await
+    }
+
+    /// Begins a write transaction by which a worker says that it is alive, or no longer.
+    pub(super) async fn begin_for_life(&self) -> Result<Transaction, DbError> {
+        if self.is_postgres() { self.begin(None, |pools| &pools.life).await } else { self.begin_in_background().await }
     }
 
     /// Begins a write transaction for background work.
@@ -160,12 +189,16 @@ impl Db {
     pub async fn begin_in_background(&self) -> Result<Transaction, DbError> {
         // The semaphore is never closed; without a turn the transaction would still be correct, only less polite.
         let turn = Arc::clone(&self.background).acquire_owned().await.ok();
-        self.begin(turn).await
+        self.begin(turn, |pools| &pools.work).await
     }
 
-    async fn begin(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Transaction, DbError> {
+    async fn begin(
+        &self,
+        turn: Option<OwnedSemaphorePermit>,
+        which: impl FnOnce(&PostgresPools) -> &Pool<AsyncPgConnection>,
+    ) -> Result<Transaction, DbError> {
         let connection = match &self.pools {
-            Pools::Postgres(pool) => DbConnection::Postgres(begin_on_postgres(pool).await?),
+            Pools::Postgres(pools) => DbConnection::Postgres(begin_on_postgres(which(pools)).await?),
             Pools::Sqlite { writer, .. } => {
                 let mut object = take(writer).await?;
                 sqlite::begin_immediate(&mut object).await?;
@@ -201,6 +234,33 @@ impl DbConnection {
         match self {
             Self::Postgres(object) => drop(Object::take(object)),
             Self::Sqlite(object) => drop(Object::take(object)),
+        }
+    }
+}
+
+/// A connection that goes back to its pool only when its use has ended well: where the caller stops waiting for an
+/// answer, nobody knows when the server will be done with it.
+pub(super) struct Guarded(Option<DbConnection>);
+
+impl Guarded {
+    pub(super) fn new(connection: DbConnection) -> Self {
+        Self(Some(connection))
+    }
+
+    pub(super) fn get(&mut self) -> &mut DbConnection {
+        // `give_back` consumes it, so nobody can come here afterwards.
+        self.0.as_mut().expect("it is there until it is given back")
+    }
+
+    pub(super) fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.discard();
         }
     }
 }
@@ -259,7 +319,7 @@ fn sqlite_pool(
     build(AsyncDieselConnectionManager::new_with_config(path.to_string_lossy(), config), size)
 }
 
-fn postgres_pool(postgres: &PostgresConfig) -> Result<Pool<AsyncPgConnection>, DbError> {
+fn postgres_pool(postgres: &PostgresConfig, size: usize) -> Result<Pool<AsyncPgConnection>, DbError> {
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Fast;
     let settings = postgres.clone();
@@ -267,7 +327,7 @@ fn postgres_pool(postgres: &PostgresConfig) -> Result<Pool<AsyncPgConnection>, D
         let settings = settings.clone();
         async move { postgres_tls::connect(&settings).await }.boxed()
     });
-    build(AsyncDieselConnectionManager::new_with_config(String::new(), config), POSTGRES_CONNECTIONS)
+    build(AsyncDieselConnectionManager::new_with_config(String::new(), config), size)
 }
 
 fn build<C>(manager: AsyncDieselConnectionManager<C>, size: usize) -> Result<Pool<C>, DbError>

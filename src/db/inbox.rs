@@ -1,6 +1,7 @@
 //! The inbox: every event that was received, for as long as retention keeps it.
 
 use std::borrow::Borrow;
+use std::time::Duration;
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -8,7 +9,7 @@ use diesel::sql_types::{BigInt, Bool};
 use diesel_async::RunQueryDsl;
 
 use super::batch::Batch;
-use super::connection::POSTGRES_CONNECTIONS;
+use super::connection::{Guarded, POSTGRES_INBOX_CONNECTIONS};
 use super::lease::Lease;
 use super::schema::inbox_events;
 use super::types::StoredInstant;
@@ -65,6 +66,8 @@ pub struct PendingEvent {
     pub attempts: i32,
 }
 
+/// A sender is asked to try again before it loses patience itself.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 const REMOVALS: &str = "event_type IN ('dsync.deleted', 'dsync.user.deleted', 'dsync.group.deleted', \
      'dsync.group.user_removed')";
 
@@ -87,19 +90,26 @@ impl Db {
 
     /// A statement is a transaction of its own: one round trip in place of three. After a restart of the server every
     /// pooled connection is dead, and only its first use tells, so it is tried on as many as there may be; doing it twice
-    /// does no harm.
+    /// does no harm. What fails on a connection that lives fails on the next as well.
     async fn store_in_one_statement(&self, events: Vec<&NewInboxEvent>) -> Result<usize, DbError> {
-        let mut attempt = 0;
-        loop {
-            let mut connection = self.read().await?;
-            match insert(&mut connection, events.clone()).await {
-                Err(error) if !matches!(error, DbError::Data(_)) && attempt < POSTGRES_CONNECTIONS => {
-                    connection.discard();
-                    attempt += 1;
+        let stored = async {
+            let mut attempt = 0;
+            loop {
+                let mut connection = Guarded::new(self.inbox_connection().await?);
+                match insert(connection.get(), events.clone()).await {
+                    Err(DbError::Unavailable(_)) if attempt < POSTGRES_INBOX_CONNECTIONS => attempt += 1,
+                    result => {
+                        // A refused statement leaves the connection as it was.
+                        if !matches!(result, Err(DbError::Unavailable(_))) {
+                            connection.give_back();
+                        }
+                        return result;
+                    }
                 }
-                result => return result,
             }
-        }
+        };
+        let silent = || DbError::Unavailable(format!("it did not answer within {} s", STORE_PATIENCE.as_secs()));
+        tokio::time::timeout(STORE_PATIENCE, stored).await.map_err(|_| silent())?
     }
 
     /// The next events to fold: removals first, then the oldest; at most `limit` and about `max_bytes` of bodies.
@@ -211,17 +221,23 @@ async fn load_events(connection: &mut DbConnection, ids: Vec<String>) -> Result<
     Ok(rows.into_iter().map(event).collect())
 }
 
-/// Finishes events that came to the same end for the same reason.
+/// Finishes events that came to the same end for the same reason; those that are finished already keep their end. Answers
+/// how many there were to finish.
+///
+/// # Errors
+/// [`DbError`] if a statement fails.
 pub async fn finish_events(
     connection: &mut DbConnection,
     ids: &[String],
     status: EventStatus,
     reason: &str,
     now: Timestamp,
-) -> Result<(), DbError> {
+) -> Result<usize, DbError> {
+    let mut finished = 0;
     for chunk in ids.chunks(1000) {
-        with_connection!(connection, c => {
+        finished += with_connection!(connection, c => {
             diesel::update(inbox_events::table.filter(inbox_events::event_id.eq_any(chunk)))
+                .filter(inbox_events::status.eq(EventStatus::Pending.as_str()))
                 .set((
                     inbox_events::status.eq(status.as_str()),
                     inbox_events::reason.eq(reason),
@@ -231,11 +247,11 @@ pub async fn finish_events(
                 .await
         })?;
     }
-    Ok(())
+    Ok(finished)
 }
 
 impl Db {
-    /// Finishes events outside a fold: ignored, or dead.
+    /// Finishes pending events outside a fold: ignored, or dead. Answers how many there were to finish.
     ///
     /// # Errors
     /// [`DbError`] if the commit fails.
@@ -245,13 +261,14 @@ impl Db {
         status: EventStatus,
         reason: &str,
         now: Timestamp,
-    ) -> Result<(), DbError> {
+    ) -> Result<usize, DbError> {
         let mut transaction = self.begin_in_background().await?;
-        finish_events(transaction.connection(), ids, status, reason, now).await?;
-        transaction.commit().await
+        let finished = finish_events(transaction.connection(), ids, status, reason, now).await?;
+        transaction.commit().await?;
+        Ok(finished)
     }
 
-    /// Puts an event off after a failed attempt to fold it.
+    /// Puts a pending event off after a failed attempt to fold it.
     ///
     /// # Errors
     /// [`DbError`] if the commit fails.
@@ -259,6 +276,7 @@ impl Db {
         let mut transaction = self.begin_in_background().await?;
         with_connection!(transaction.connection(), c => {
             diesel::update(inbox_events::table.filter(inbox_events::event_id.eq(id.as_str())))
+                .filter(inbox_events::status.eq(EventStatus::Pending.as_str()))
                 .set((inbox_events::attempts.eq(attempts), inbox_events::next_attempt_at.eq(StoredInstant(until))))
                 .execute(c)
                 .await

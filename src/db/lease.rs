@@ -14,13 +14,14 @@ use diesel::dsl::sql;
 use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Bool};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel::sqlite::Sqlite;
-use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
+use super::connection::Pools;
 use super::schema::{directory_work, worker_epochs};
+use super::sqlite;
 use super::types::{Instant as SqlInstant, StoredInstant};
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
@@ -41,11 +42,18 @@ pub struct Share {
 }
 
 impl Share {
-    const WHOLE: Self = Self { rank: 0, of: 1 };
+    /// All directories.
+    pub const WHOLE: Self = Self { rank: 0, of: 1 };
 
     /// Whether the directory belongs to this share.
     #[must_use]
     pub fn has(self, directory: &DirectoryId) -> bool {
+        self.has_id(directory.as_str())
+    }
+
+    /// As [`Share::has`], by the directory's id as text.
+    #[must_use]
+    pub fn has_id(self, directory: &str) -> bool {
         u32::try_from(shard_of(directory)).unwrap_or_default() % self.of.max(1) == self.rank
     }
 }
@@ -103,11 +111,8 @@ impl Lease {
 }
 
 /// FNV-1a: the same in each version, so that workers of different versions agree.
-fn shard_of(directory: &DirectoryId) -> i32 {
-    let hash = directory
-        .as_str()
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+fn shard_of(directory: &str) -> i32 {
+    let hash = directory.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     i32::try_from(hash >> 8).unwrap_or_default() % SHARDS
 }
 
@@ -182,7 +187,7 @@ impl Db {
             return Ok(Share::WHOLE);
         }
         let asked_at = Instant::now();
-        let mut transaction = self.begin_in_background().await?;
+        let mut transaction = self.begin_for_life().await?;
         let known = with_connection!(transaction.connection(), c => {
             diesel::update(worker_epochs::table.find(lease.token))
                 .set(worker_epochs::alive_until.eq(FromNow(milliseconds(lease.length))))
@@ -236,12 +241,23 @@ impl Db {
         })?)
     }
 
+    /// How many workers run beside this process: those that say so, or whoever keeps the SQLite file.
+    ///
+    /// # Errors
+    /// [`DbError`] if the query fails, or the lock file cannot be used.
+    pub async fn workers_beside(&self) -> Result<u32, DbError> {
+        if let Pools::Sqlite { path, .. } = &self.pools {
+            return Ok(u32::from(sqlite::try_lock_for_worker(path)?.is_none()));
+        }
+        Ok(u32::try_from(self.live_workers().await?).unwrap_or_default())
+    }
+
     /// Gives a worker's directories back, so that others need not wait for its leases to run out. For one that stops.
     ///
     /// # Errors
     /// [`DbError`] if the commit fails; then they run out by themselves.
     pub async fn give_back(&self, lease: &Lease) -> Result<(), DbError> {
-        let mut transaction = self.begin_in_background().await?;
+        let mut transaction = self.begin_for_life().await?;
         with_connection!(transaction.connection(), c => {
             diesel::update(directory_work::table.filter(directory_work::lease_token.eq(lease.token)))
                 .set(directory_work::lease_until.eq(FromNow(0)))
@@ -274,44 +290,89 @@ impl Db {
     }
 }
 
+/// Locks a directory's row and takes its next number, if the worker is among the known ones and no other's lease runs.
+///
+/// One statement, since it comes first in every transaction. Where the row among the workers is being deleted, it waits
+/// for that commit and then finds none: whoever was shut out cannot pass in the same moment.
+#[derive(Debug, QueryId)]
+struct LockDirectory {
+    token: i64,
+    directory: String,
+    length: FromNow,
+    shard: i32,
+}
+
+impl Query for LockDirectory {
+    type SqlType = BigInt;
+}
+impl<C> diesel::RunQueryDsl<C> for LockDirectory {}
+
+/// The statement of either engine; they differ in the lock on the worker's row, which SQLite's writer has anyway.
+macro_rules! lock_directory {
+    ($backend:ty, $row_lock:literal) => {
+        impl QueryFragment<$backend> for LockDirectory {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, $backend>) -> QueryResult<()> {
+                out.push_sql("WITH me AS (SELECT epoch FROM worker_epochs WHERE epoch = ");
+                out.push_bind_param::<BigInt, _>(&self.token)?;
+                out.push_sql($row_lock);
+                out.push_sql(") INSERT INTO directory_work (directory_id, sequence, lease_token, lease_until, shard) SELECT ");
+                out.push_bind_param::<Text, _>(&self.directory)?;
+                // 0 means no truth yet, and 1 is left for an answer that was asked for before the directory was known.
+                out.push_sql(", 2, me.epoch, ");
+                QueryFragment::<$backend>::walk_ast(&self.length, out.reborrow())?;
+                out.push_sql(", ");
+                out.push_bind_param::<Integer, _>(&self.shard)?;
+                out.push_sql(
+                    " FROM me WHERE true ON CONFLICT (directory_id) DO UPDATE SET sequence = directory_work.sequence + 1, \
+                     lease_token = excluded.lease_token, lease_until = excluded.lease_until, shard = excluded.shard \
+                     WHERE directory_work.lease_token = excluded.lease_token OR directory_work.lease_until <= ",
+                );
+                QueryFragment::<$backend>::walk_ast(&NOW, out.reborrow())?;
+                out.push_sql(" RETURNING sequence");
+                Ok(())
+            }
+        }
+    };
+}
+lock_directory!(Pg, " FOR KEY SHARE");
+lock_directory!(Sqlite, "");
+
+const NOW: FromNow = FromNow(0);
+
+/// Keeps this worker's row among the known ones for the rest of the transaction.
+///
+/// # Errors
+/// [`DbError::Forgotten`] if there is none.
+pub(super) async fn keep_known(connection: &mut DbConnection, lease: &Lease) -> Result<(), DbError> {
+    let row = worker_epochs::table.find(lease.token).select(worker_epochs::epoch);
+    let known: Option<i64> = match connection {
+        DbConnection::Postgres(c) => row.for_key_share().first(&mut **c).await.optional()?,
+        DbConnection::Sqlite(c) => row.first(&mut **c).await.optional()?,
+    };
+    known.map(drop).ok_or(DbError::Forgotten)
+}
+
 /// Locks a directory for the rest of the transaction and takes the next number of its sequence. The row lock keeps
 /// fold and refresh apart; the lease keeps other workers out, and is prolonged by this.
 ///
 /// # Errors
-/// [`DbError::LeaseLost`] if another worker's lease on the directory runs.
+/// [`DbError::LeaseLost`] if another worker's lease on the directory runs, if this worker was not seen alive for longer
+/// than a lease runs, or if the database no longer knows it.
 pub async fn lock(connection: &mut DbConnection, directory: &DirectoryId, lease: &Lease) -> Result<i64, DbError> {
-    use diesel::query_dsl::methods::FilterDsl;
+    let lost = || DbError::LeaseLost(directory.to_string());
+    // Who was away for too long may have been replaced, even by one whose own lease has run out since.
+    let share = lease.share().ok_or_else(lost)?;
     // What is not in our share is not kept from whoever has it.
-    let length = if lease.has(directory) { milliseconds(lease.length) } else { 0 };
-    let number: Option<i64> = with_connection!(connection, c => {
-        diesel::insert_into(directory_work::table)
-            .values((
-                directory_work::directory_id.eq(directory.as_str()),
-                // 0 means no truth yet, and 1 is left for an answer that was asked for before the directory was known.
-                directory_work::sequence.eq(2),
-                directory_work::lease_token.eq(lease.token),
-                directory_work::lease_until.eq(FromNow(length)),
-                directory_work::shard.eq(shard_of(directory)),
-            ))
-            .on_conflict(directory_work::directory_id)
-            .do_update()
-            .set((
-                directory_work::sequence.eq(directory_work::sequence + 1),
-                directory_work::lease_token.eq(excluded(directory_work::lease_token)),
-                directory_work::lease_until.eq(excluded(directory_work::lease_until)),
-                directory_work::shard.eq(excluded(directory_work::shard)),
-            ))
-            .filter(
-                directory_work::lease_token
-                    .eq(excluded(directory_work::lease_token))
-                    .or(directory_work::lease_until.le(FromNow(0))),
-            )
-            .returning(directory_work::sequence)
-            .get_result(c)
-            .await
-            .optional()
-    })?;
-    number.ok_or_else(|| DbError::LeaseLost(directory.to_string()))
+    let length = if share.has(directory) { milliseconds(lease.length) } else { 0 };
+    let statement = LockDirectory {
+        token: lease.token,
+        directory: directory.to_string(),
+        length: FromNow(length),
+        shard: shard_of(directory.as_str()),
+    };
+    let number: Option<i64> =
+        with_connection!(connection, c => RunQueryDsl::get_result(statement, c).await.optional())?;
+    number.ok_or_else(lost)
 }
 
 #[cfg(test)]

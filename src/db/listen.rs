@@ -17,8 +17,8 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the connection cannot be made.
     pub async fn listen(&self) -> Result<Option<InboxNews>, DbError> {
-        let Pools::Postgres(pool) = &self.pools else { return Ok(None) };
-        let mut connection = Object::take(super::connection::take(pool).await?);
+        let Pools::Postgres(pools) = &self.pools else { return Ok(None) };
+        let mut connection = Object::take(super::connection::take(&pools.work).await?);
         connection.batch_execute("LISTEN directory_mirror_inbox").await?;
         Ok(Some(InboxNews(connection)))
     }

@@ -10,6 +10,7 @@ use diesel::sqlite::Sqlite;
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use super::connection::Guarded;
 use super::{Db, DbError, postgres_tls, sqlite, with_connection};
 use crate::config::{DatabaseConfig, PostgresConfig};
 
@@ -87,8 +88,9 @@ fn missing(run: &[String]) -> Result<Vec<String>, DbError> {
 
 /// Creates the schema and brings it up to date; of several that start at once, one does it and the others wait.
 async fn run_on_postgres(config: &PostgresConfig) -> Result<(), DbError> {
-    let mut connection =
-        postgres_tls::connect(config).await.map_err(|error| DbError::Unavailable(error.to_string()))?;
+    let mut connection = postgres_tls::connect_without_timeouts(config)
+        .await
+        .map_err(|error| DbError::Unavailable(error.to_string()))?;
     connection.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
     // The lock goes with the connection, so an early return releases it too.
     connection.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", config.schema)).await?;
@@ -112,10 +114,11 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the database cannot be asked.
     pub async fn migrations_are_current(&self) -> Result<bool, DbError> {
-        let mut connection = self.read().await?;
-        let run: Vec<String> = with_connection!(&mut connection, c => {
+        let mut connection = Guarded::new(self.read().await?);
+        let run: Vec<String> = with_connection!(connection.get(), c => {
             __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(c).await
         })?;
+        connection.give_back();
         Ok(missing(&run)?.is_empty())
     }
 }

@@ -56,6 +56,9 @@ pub enum DbError {
     /// The data itself is refused: trying again will not help.
     #[error("the database refuses the data: {0}")]
     Data(String),
+    /// A row holds what only a newer version writes: that can read it, so nothing counts as failed.
+    #[error("a newer version has written to the database: {0}")]
+    NewerVersion(String),
     /// Another worker has a lease on this directory.
     #[error("another worker has directory {0}")]
     LeaseLost(String),
@@ -88,13 +91,21 @@ impl From<diesel::result::Error> for DbError {
                 details,
             ) => Self::Data(format!("constraint {}", details.constraint_name().unwrap_or("unnamed"))),
             Error::SerializationError(_) => Self::Data("a value cannot be written".to_owned()),
-            // PostgreSQL's class 22 (data exceptions) reaches us as an unknown kind with the server's message.
+            // PostgreSQL's classes 57P and 25P03, by which it ends a connection, reach us as an unknown kind with its message.
+            Error::DatabaseError(Kind::Unknown, details) if ends_connection(details.message()) => {
+                Self::Unavailable("the server ended the connection".to_owned())
+            }
+            // Class 22, data exceptions, as well.
             Error::DatabaseError(Kind::Unknown, details) if is_data_exception(details.message()) => {
                 Self::Data("a value is out of the range of its column".to_owned())
             }
             _ => Self::Query(error),
         }
     }
+}
+
+fn ends_connection(message: &str) -> bool {
+    ["terminating connection", "the database system is"].iter().any(|sign| message.starts_with(sign))
 }
 
 fn is_data_exception(message: &str) -> bool {

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use super::lease::{self, Lease};
 use super::schema::events_poller;
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
@@ -103,7 +104,34 @@ impl Db {
         Ok(row.map(PollerRow::into_model))
     }
 
-    /// Writes how far the Events API has been read.
+    /// Writes how far the Events API has been read, if it still stands where `read` says, and answers whether it does:
+    /// another worker may have read on meanwhile, or the operator set it back.
+    ///
+    /// # Errors
+    /// [`DbError::Forgotten`] if the database does not know this worker, or [`DbError`] if the commit fails.
+    pub async fn advance_poller(&self, lease: &Lease, read: &PollerState, to: &PollerState) -> Result<bool, DbError> {
+        let mut transaction = self.begin_in_background().await?;
+        let connection = transaction.connection();
+        lease::keep_known(connection, lease).await?;
+        // A write that changes nothing locks the row on either engine.
+        let row: Option<PollerRow> = with_connection!(connection, c => {
+            diesel::update(events_poller::table.find(ROW))
+                .set(events_poller::started_at.eq(events_poller::started_at))
+                .returning(PollerRow::as_returning())
+                .get_result(c)
+                .await
+                .optional()
+        })?;
+        let place = |state: &PollerState| PollerState { last_error: None, ..state.clone() };
+        let stands = row.is_some_and(|row| place(&row.into_model()) == place(read)) && lease.share().is_some();
+        if stands {
+            save(connection, to).await?;
+            transaction.commit().await?;
+        }
+        Ok(stands)
+    }
+
+    /// Writes how far the Events API has been read, whatever it said before: for whoever works alone.
     ///
     /// # Errors
     /// [`DbError`] if the commit fails.

@@ -17,9 +17,26 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::PostgresConfig;
 
-/// Connects and prepares the session: our schema first on the search path, and a commit that is durable whatever the
-/// server's default. Set by a statement rather than by start-up options, which poolers such as PgBouncer refuse.
+/// How long a statement may run, and wait for a lock, unless the URL's `options` say something else. No statement of ours
+/// takes a second on a healthy server.
+const TIMEOUTS: [(&str, &str); 2] = [("statement_timeout", "30s"), ("lock_timeout", "10s")];
+
+/// Connects and prepares the session: our schema first on the search path, a commit that is durable whatever the
+/// server's default, and an end to statements that hang. Set by a statement rather than by start-up options, which
+/// poolers such as PgBouncer refuse.
 pub async fn connect(config: &PostgresConfig) -> ConnectionResult<AsyncPgConnection> {
+    let mut connection = connect_without_timeouts(config).await?;
+    let options = config.connection.get_options().unwrap_or_default();
+    let ours = TIMEOUTS.iter().filter(|(name, _)| !options.contains(name));
+    let timeouts: String = ours.map(|(name, value)| format!("SET {name} = '{value}';")).collect();
+    if !timeouts.is_empty() {
+        connection.batch_execute(&timeouts).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    }
+    Ok(connection)
+}
+
+/// As [`connect`], for migrations: they may run for as long as they need, and wait for each other.
+pub async fn connect_without_timeouts(config: &PostgresConfig) -> ConnectionResult<AsyncPgConnection> {
     let failed = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
     let tls = MakeRustlsConnect::new(tls_config(config).map_err(|error| failed(&error))?);
     let (client, connection) = config.connection.connect(tls).await.map_err(|error| failed(&error))?;

@@ -22,7 +22,7 @@ fn plain(at: Option<StoredInstant>) -> Option<Timestamp> {
 }
 
 fn unknown_word(column: &str, word: &str) -> DbError {
-    DbError::Data(format!("{column} holds {word:?}, which this version does not know"))
+    DbError::NewerVersion(format!("{column} holds {word:?}, which this version does not know"))
 }
 
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]

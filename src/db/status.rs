@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
+use super::connection::Guarded;
 use super::records::{DirectoryRecordRow, GroupRecordRow, UserRecordRow};
 use super::schema::{directories, directory_work, group_members, groups, inbox_events, marks, users};
 use super::types::StoredInstant;
@@ -151,8 +152,9 @@ impl Db {
     /// # Errors
     /// [`DbError`] if it does not.
     pub async fn ping(&self) -> Result<(), DbError> {
-        let mut connection = self.read().await?;
-        with_connection!(&mut connection, c => diesel::sql_query("SELECT 1").execute(c).await)?;
+        let mut connection = Guarded::new(self.read().await?);
+        with_connection!(connection.get(), c => diesel::sql_query("SELECT 1").execute(c).await)?;
+        connection.give_back();
         Ok(())
     }
 

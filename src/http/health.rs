@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::inbox::Inbox;
 use crate::metrics::Check;
 use crate::sync::{Engine, Worker};
 
+/// How long the database may take to answer a check: whoever probes waits no longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 const BRAKED: &str = "more users and groups have vanished at once than is likely, and no event announced it; nothing was \
      removed: check the directory in WorkOS, and if it is right run `directory-mirror sync <directory> --confirm-removals`";
 
@@ -20,6 +24,8 @@ pub struct HealthState {
     pub engine: Arc<Engine>,
     /// The worker, until it is stopped.
     pub worker: Arc<Mutex<Option<Worker>>>,
+    /// Where webhooks hand their events in.
+    pub inbox: Inbox,
     /// When the process started.
     pub started_at: Timestamp,
     /// Whether this process keeps the mirror.
@@ -33,13 +39,26 @@ pub struct HealthState {
 impl HealthState {
     /// Each check by name, with what is wrong.
     pub(super) async fn checks(&self) -> Vec<(Check, Result<(), String>)> {
-        let database = self.engine.db.ping().await.map_err(|_| "the database does not answer".to_owned());
+        let db = &self.engine.db;
+        let (pinged, current) = tokio::join!(
+            tokio::time::timeout(PATIENCE, db.ping()),
+            tokio::time::timeout(PATIENCE, db.migrations_are_current()),
+        );
+        let database = match pinged {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err("the database does not answer".to_owned()),
+        };
         let alive = self
             .worker
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .as_ref()
             .is_some_and(Worker::is_alive);
+        let inbox = if self.inbox.is_alive() {
+            Ok(())
+        } else {
+            Err("the writer of the inbox has ended, and no event can be stored: restart the process".to_owned())
+        };
         let worker = match (self.works, alive, self.engine.lease.share()) {
             (false, ..) | (true, true, Some(_)) => Ok(()),
             (true, true, None) => {
@@ -48,12 +67,17 @@ impl HealthState {
             }
             (true, false, _) => Err("a worker has ended: restart the process".to_owned()),
         };
-        let migrations = match self.engine.db.migrations_are_current().await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("migrations of this version are missing: restart to run them".to_owned()),
-            Err(_) => Err("the migrations cannot be read".to_owned()),
+        let migrations = match current {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err("migrations of this version are missing: restart to run them".to_owned()),
+            Ok(Err(_)) | Err(_) => Err("the migrations cannot be read".to_owned()),
         };
-        vec![(Check::Database, database), (Check::Migrations, migrations), (Check::Workers, worker)]
+        vec![
+            (Check::Database, database),
+            (Check::Migrations, migrations),
+            (Check::Inbox, inbox),
+            (Check::Workers, worker),
+        ]
     }
 }
 
@@ -82,14 +106,18 @@ pub async fn report(request: HttpRequest, state: web::Data<HealthState>) -> Http
     if !may_read(&request, state.token.as_ref()) {
         return unauthorized();
     }
-    let checks: serde_json::Map<String, Value> = state
-        .checks()
-        .await
+    let checks = state.checks().await;
+    // What else there is to tell would be waited for as long.
+    let answers = checks.iter().all(|(check, result)| *check != Check::Database || result.is_ok());
+    let checks: serde_json::Map<String, Value> = checks
         .into_iter()
         .map(|(check, result)| {
             (check.as_str().to_owned(), Value::String(result.err().unwrap_or_else(|| "ok".to_owned())))
         })
         .collect();
+    if !answers {
+        return HttpResponse::ServiceUnavailable().json(json!({"status": "failing", "checks": checks}));
+    }
     let now = state.engine.clock.now();
     let db = &state.engine.db;
     let (backlog, directories, poller) = tokio::join!(db.backlog(), db.directory_health(), db.poller());

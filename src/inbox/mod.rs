@@ -53,6 +53,12 @@ impl Inbox {
         (Self { queue, queued_bytes }, writer)
     }
 
+    /// Whether the writer runs; without it nothing can be stored.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// Stores an event; answers once it is committed. An event with an id that is known counts as stored.
     ///
     /// # Errors

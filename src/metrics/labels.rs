@@ -255,6 +255,8 @@ label! {
         Database = "database",
         /// All migrations of this version have run.
         Migrations = "migrations",
+        /// The writer of the inbox runs.
+        Inbox = "inbox",
         /// All loops run, and no other process has taken over.
         Workers = "workers",
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::Engine;
 use super::turns::Backoff;
@@ -19,15 +20,15 @@ impl Engine {
     /// # Errors
     /// [`DbError`]; without a success the share lapses after the length of a lease.
     pub async fn alive_step(&self) -> Result<Share, DbError> {
-        let before = self.lease.share();
+        let (before, asked_at) = (self.lease.share(), Instant::now());
         let share = self.db.seen_alive(&self.lease).await?;
         if before != Some(share) {
             tracing::info!(token = self.lease.token(), rank = share.rank, of = share.of, "this worker's share");
         }
         if let Some(client) = &self.client {
-            // The others give up a part of the budget when they next say that they are alive.
-            let known_for = self.db.is_postgres().then(|| self.db.lease_length());
-            client.share_among(share.of, self.sign_of_life_interval(), known_for);
+            // The others give up a part of the budget when they next say that they are alive, or lapse.
+            let length = self.db.lease_length();
+            client.share_among(share, length, self.db.is_postgres().then(|| asked_at + length));
         }
         Ok(share)
     }

@@ -20,6 +20,8 @@ const BATCH_EVENTS_POSTGRES: i64 = 512;
 const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 /// An event that cannot be stored is dead after this many attempts.
 const MAX_ATTEMPTS: i32 = 5;
+/// How long an event rests that only a newer version can fold.
+const REST_FOR_NEWER: TimeDelta = TimeDelta::seconds(10);
 
 struct Decoded {
     event: PendingEvent,
@@ -64,10 +66,11 @@ impl Engine {
     async fn fold_directory(&self, directory: &DirectoryId, mut decoded: Vec<Decoded>) -> Result<(), DbError> {
         decoded.sort_by(|a, b| a.hint.key.cmp(&b.hint.key));
         match self.fold_together(directory, &decoded).await {
-            Err(DbError::Data(_)) => {
+            Err(DbError::Data(_) | DbError::NewerVersion(_)) => {
                 for one in decoded {
                     match self.fold_together(directory, std::slice::from_ref(&one)).await {
                         Err(DbError::Data(reason)) => self.put_off(&one.event, &reason).await?,
+                        Err(DbError::NewerVersion(reason)) => self.leave_to_newer(&one.event, &reason).await?,
                         other => other?,
                     }
                 }
@@ -106,7 +109,12 @@ impl Engine {
         working_set::save(connection, &set, now).await?;
         for ((status, reason), ids) in &ends {
             let status = EventStatus::from_stored(status).unwrap_or(EventStatus::Applied);
-            inbox::finish_events(connection, ids, status, reason, now).await?;
+            let finished = inbox::finish_events(connection, ids, status, reason, now).await?;
+            // Somebody finished some since they were read: what they did must not be done again, so all is rolled back
+            // and the rest is read anew.
+            if finished < ids.len() {
+                return Err(DbError::LeaseLost(directory.to_string()));
+            }
         }
         transaction.commit().await?;
         self.metrics.fold_took(started.elapsed());
@@ -143,10 +151,19 @@ impl Engine {
         self.db.postpone_event(&event.event_id, attempts, until).await
     }
 
+    /// No attempt counts: the event can be stored, though not by this version.
+    async fn leave_to_newer(&self, event: &PendingEvent, reason: &str) -> Result<(), DbError> {
+        tracing::warn!(event_id = %event.event_id, reason, "the event waits for a newer version of this service");
+        let until = self.clock.now() + REST_FOR_NEWER;
+        self.db.postpone_event(&event.event_id, event.attempts, until).await
+    }
+
     async fn bury(&self, id: &EventId, reason: &str) -> Result<(), DbError> {
-        tracing::error!(event_id = %id, reason, "the event is dead");
-        self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await?;
-        self.metrics.folded(EventEnd::Dead, 1);
+        let buried = self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await?;
+        if buried > 0 {
+            tracing::error!(event_id = %id, reason, "the event is dead");
+            self.metrics.folded(EventEnd::Dead, buried);
+        }
         Ok(())
     }
 }

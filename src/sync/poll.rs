@@ -59,7 +59,7 @@ impl Engine {
             Next::Lost => {
                 tracing::warn!("events are older than the API keeps them: every directory is scanned");
                 self.scan_everything(now).await?;
-                self.db.save_poller(&round::skipped_to(state, now)).await?;
+                self.db.advance_poller(&self.lease, &state.clone(), &round::skipped_to(state, now)).await?;
                 return Ok(Polled { step: Step::Ran, new_events: 0 });
             }
         };
@@ -67,7 +67,7 @@ impl Engine {
             Ok(page) => self.take_page(state, page).await,
             Err(error) => {
                 if error == ApiError::UnknownCursor {
-                    self.db.save_poller(&round::without_cursor(state)).await?;
+                    self.db.advance_poller(&self.lease, &state.clone(), &round::without_cursor(state)).await?;
                 }
                 Err(error.into())
             }
@@ -87,13 +87,17 @@ impl Engine {
             sent_at: page.sent_at,
             server_time: page.server_time,
         };
-        let (state, course) = round::after_page(state, &seen);
+        let (to, course) = round::after_page(state.clone(), &seen);
         let read = events.len();
         let new_events = self.store_polled(events).await?;
         self.metrics.stored(Source::EventsApi, new_events);
-        self.db.save_poller(&state).await?;
+        let stood = self.db.advance_poller(&self.lease, &state, &to).await?;
         if new_events > 0 {
             tracing::info!(read, new_events, "events polled that no webhook had brought");
+        }
+        if !stood {
+            tracing::info!("another worker has read the events meanwhile");
+            return Ok(Polled { step: Step::Idle, new_events });
         }
         match course {
             Course::StartedOver => Err(ApiError::UnknownCursor.into()),

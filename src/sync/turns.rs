@@ -1,6 +1,6 @@
 //! Whose turn it is: which of the directories that have something due are worked on at the same time. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -56,7 +56,8 @@ impl Turns {
     /// Chooses among the directories that have something due: revocations first, then whoever has waited for more turns.
     /// They count as running until [`Turns::ended`].
     pub(super) fn choose(&mut self, mut due: Vec<(DirectoryId, Due)>, now: Instant) -> Vec<Turn> {
-        self.last_turns.retain(|directory, _| due.iter().any(|(one, _)| one == directory));
+        let have_something: HashSet<&DirectoryId> = due.iter().map(|(directory, _)| directory).collect();
+        self.last_turns.retain(|directory, _| have_something.contains(directory));
         let last = |directory: &DirectoryId| self.last_turns.get(directory).copied().unwrap_or_default();
         due.sort_by_key(|(directory, due)| (*due, last(directory)));
         let mut chosen = Vec::new();

@@ -12,6 +12,7 @@ use super::turns::{Backoff, Turns};
 use super::{Engine, Step, SyncError, retention};
 use crate::db::DbError;
 use crate::model::DirectoryId;
+use crate::workos::ApiError;
 
 /// What one directory may do before others have their turn, and for how long.
 const STEPS_IN_A_TURN: usize = 64;
@@ -211,7 +212,7 @@ async fn refresh_directory(
                     note(&engine, &directory, None).await;
                 }
             }
-            Err(SyncError::Db(DbError::LeaseLost(_))) => {
+            Err(SyncError::Db(DbError::LeaseLost(_)) | SyncError::Api(ApiError::Withheld)) => {
                 tracing::info!(directory_id = %directory, "another worker has the directory");
                 break;
             }

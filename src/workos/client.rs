@@ -14,6 +14,7 @@ use super::gate::{Gate, Permit};
 use super::limits::{Limits, Priority, Request};
 use crate::clock::{Clock, Timestamp};
 use crate::config::ApiConfig;
+use crate::db::Share;
 use crate::metrics::{ApiPath, ApiStatus, Metrics, PauseScope};
 use crate::model::{
     DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, Paging, RecordError, UserRecord,
@@ -49,8 +50,8 @@ pub enum ApiError {
     /// Any other status that is no answer, such as a proxy's 404.
     #[error("the API answers with status {0}")]
     Status(u16),
-    /// It was not sent: the share of the budget had lapsed.
-    #[error("this worker was not seen alive for too long: others have taken over, and nothing was asked")]
+    /// It was not sent: the directory is no longer in this process's share, or that had lapsed.
+    #[error("another worker has taken over, and nothing was asked")]
     Withheld,
     /// More than we read.
     #[error("the API's answer is larger than 64 MiB")]
@@ -70,6 +71,8 @@ pub struct Page<R> {
     pub records: Vec<R>,
     /// How many more records there were that cannot be read: such a page proves nobody's absence.
     pub unreadable: usize,
+    /// The ids of those, where an id can be read.
+    pub unreadable_ids: Vec<String>,
     /// The cursor of the next page; `None` on the last.
     pub after: Option<String>,
     /// When the request was sent.
@@ -186,7 +189,11 @@ impl WorkosClient {
             way,
             base_url: config.base_url.clone(),
             authorization: format!("Bearer {}", key.expose()),
-            gate: Gate::new(Limits::new(config.requests_per_minute, config.directory_users_per_second)),
+            gate: Gate::new(Limits::new(
+                config.requests_per_minute,
+                config.directory_users_per_second,
+                tokio::time::Instant::now(),
+            )),
             health: Mutex::default(),
             ahead: Mutex::default(),
             clock,
@@ -232,10 +239,11 @@ impl WorkosClient {
         self.gate.users_room(directory.as_str(), least)
     }
 
-    /// Says among how many processes the key's budget is shared from now on. Where there are more than before, nothing is
-    /// sent for `settling`, in which the others learn of it; nor after `known_for`, until this is called again.
-    pub fn share_among(&self, processes: u32, settling: Duration, known_for: Option<Duration>) {
-        self.gate.share_among(processes, settling, known_for);
+    /// Says which share of the directories and of the key's budget this process has, and until when that is known: after
+    /// that nothing is sent, until this is called again. Whoever comes anew sends nothing for `settling`, in which the
+    /// others learn of it.
+    pub fn share_among(&self, share: Share, settling: Duration, known_until: Option<tokio::time::Instant>) {
+        self.gate.share_among(share, settling, known_until);
     }
 
     /// The API, asked on behalf of a directory: its requests take turns with those of others.
@@ -273,7 +281,13 @@ impl WorkosClient {
         let list: Result<List, _> = read_json(list.get().as_bytes());
         let List { data, list_metadata } = list.map_err(|_| ApiError::Undecodable("a list has no data".to_owned()))?;
         let after = list_metadata.get("after");
-        let records: Vec<R> = data.iter().filter_map(|record| decode(record, &from_json).ok()).collect();
+        let (mut records, mut unreadable_ids) = (Vec::with_capacity(data.len()), Vec::new());
+        for record in &data {
+            match decode(record, &from_json) {
+                Ok(record) => records.push(record),
+                Err(_) => unreadable_ids.extend(id_of_unreadable(record)),
+            }
+        }
         let unreadable = data.len() - records.len();
         if unreadable > 0 {
             tracing::error!(path, unreadable, "records of a list cannot be read; the others are taken");
@@ -281,6 +295,7 @@ impl WorkosClient {
         Ok(Page {
             records,
             unreadable,
+            unreadable_ids,
             after: after.and_then(Value::as_str).filter(|cursor| !cursor.is_empty()).map(str::to_owned),
             sent_at,
         })
@@ -537,6 +552,15 @@ fn decode<R>(record: &RawValue, from_json: impl Fn(&Value) -> Result<R, RecordEr
     let undecodable = |error: &dyn std::error::Error| ApiError::Undecodable(error.to_string());
     let value: Value = read_json(record.get().as_bytes()).map_err(|error| undecodable(&error))?;
     from_json(&value).map_err(|error| undecodable(&error))
+}
+
+/// The id of a record that cannot be read as a whole.
+fn id_of_unreadable(record: &RawValue) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct OnlyId {
+        id: String,
+    }
+    serde_json::from_str::<OnlyId>(record.get()).ok().map(|record| record.id)
 }
 
 fn page_query<'a>(filter: Option<ListFilter<'a>>, after: Option<&'a str>) -> Vec<(&'static str, &'a str)> {

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::limits::{Limits, Next, Request, Ticket};
+use crate::db::Share;
 
 /// The gate of one API key.
 pub(super) struct Gate {
@@ -74,9 +75,9 @@ impl Gate {
     }
 
     /// See [`Limits::share_among`].
-    pub(super) fn share_among(&self, processes: u32, settling: Duration, known_for: Option<Duration>) {
+    pub(super) fn share_among(&self, share: Share, settling: Duration, known_until: Option<Instant>) {
         let mut queue = self.lock();
-        queue.limits.share_among(processes, settling, known_for, Instant::now());
+        queue.limits.share_among(share, settling, known_until, Instant::now());
         let Queue { limits, waiting, .. } = &mut *queue;
         waiting.retain(|ticket, _| limits.waits(*ticket));
         drop(queue);
@@ -88,10 +89,14 @@ impl Gate {
         self.lock().limits.users_room(directory, least, Instant::now())
     }
 
-    /// Waits until the request may be sent; `None` if it is withdrawn, since this process's share had lapsed.
+    /// Waits until the request may be sent; `None` if it is withdrawn or refused, since its directory is not in this
+    /// process's share, or that had lapsed.
     pub(super) async fn admit(self: &Arc<Self>, request: Request) -> Option<Permit> {
         let (mut place, let_go) = {
             let mut queue = self.lock();
+            if !queue.limits.is_ours(&request) {
+                return None;
+            }
             let ticket = queue.limits.enqueue(request.clone());
             let (sender, let_go) = oneshot::channel();
             queue.waiting.insert(ticket, sender);
@@ -159,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_who_gives_up_leaves_its_place_to_others() {
-        let gate = Gate::new(Limits::new(0, 1));
+        let gate = Gate::new(Limits::new(0, 1, Instant::now()));
         let first = gate.admit(request(Priority::Small)).await.unwrap();
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);

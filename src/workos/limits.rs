@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::db::Share;
+
 const KEY_WINDOW: Duration = Duration::from_secs(60);
 const USERS_WINDOW: Duration = Duration::from_secs(1);
 /// What of the key's limit may be sent at once after a quiet time, as a part of it; the rest is spread evenly.
@@ -19,6 +21,9 @@ const BURST_PART: u32 = 20;
 const RESERVED_PART: f64 = 0.5;
 /// One request in so many goes to whoever has waited longest, so that nobody waits for ever.
 const OLDEST_FIRST_EVERY: u64 = 4;
+/// So long another process's last requests for a directory may count after it gave the directory away: some were under
+/// way, and each counts for [`USERS_WINDOW`].
+const HANDOVER: Duration = Duration::from_secs(2);
 /// A second 429 within this time, for another directory, means that the whole key is over its limit.
 const REFUSALS_TOGETHER: Duration = Duration::from_secs(60);
 
@@ -66,23 +71,25 @@ struct Bucket {
     rate: f64,
     capacity: f64,
     tokens: f64,
-    filled_at: Option<Instant>,
+    /// Up to when it is filled; in the future while it gets nothing.
+    filled_at: Instant,
 }
 
 impl Bucket {
-    /// No stretch of `window` sees more than `count`: the burst and what is filled up meanwhile.
-    fn new(count: u32, share: u32, window: Duration) -> Self {
+    /// No stretch of `window` sees more than `count`: the burst and what is filled up meanwhile. Empty at first, since a
+    /// process that ended a moment ago may have used the burst.
+    fn new(count: u32, share: u32, window: Duration, now: Instant) -> Self {
         let count = f64::from(count) / f64::from(share.max(1));
         let capacity = (count / f64::from(BURST_PART)).max(1.0);
         // A hundredth is left for what the network does to the spacing.
         let rate = ((count - capacity) / window.as_secs_f64() * 0.99).max(count / window.as_secs_f64() / 2.0);
-        Self { rate, capacity, tokens: capacity, filled_at: None }
+        Self { rate, capacity, tokens: 0.0, filled_at: now }
     }
 
     fn fill(&mut self, now: Instant) {
-        let since = self.filled_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let since = now.saturating_duration_since(self.filled_at);
         self.tokens = (self.tokens + since.as_secs_f64() * self.rate).min(self.capacity);
-        self.filled_at = Some(now);
+        self.filled_at = self.filled_at.max(now);
     }
 
     /// What has to be there for a request to go.
@@ -100,7 +107,7 @@ impl Bucket {
         if missing <= 1e-9 {
             now
         } else {
-            now + Duration::from_secs_f64(missing / self.rate) + Duration::from_micros(1)
+            now.max(self.filled_at) + Duration::from_secs_f64(missing / self.rate) + Duration::from_micros(1)
         }
     }
 }
@@ -135,6 +142,10 @@ impl Window {
 #[derive(Debug, Default)]
 struct Account {
     window: Window,
+    /// Whether its window tells all: the directory was ours ever since another's requests counted.
+    known: bool,
+    /// Until when another's requests may count.
+    held_until: Option<Instant>,
     paused_until: Option<Instant>,
     /// The count of all requests at its last one.
     served: u64,
@@ -145,10 +156,14 @@ struct Account {
 pub struct Limits {
     requests_per_minute: u32,
     users_per_second: u32,
-    /// Among how many processes the key's budget is shared.
-    share: u32,
+    /// This process's share of the directories, and of the key's budget.
+    share: Share,
+    /// Whether the share was ever given.
+    was_given: bool,
     /// Until when that holds; afterwards nothing is sent.
     share_until: Option<Instant>,
+    /// The shares of before, if there were any, and until when others may have asked about what was not in them.
+    earlier: Vec<(Option<Share>, Instant)>,
     key: Option<Bucket>,
     key_paused_until: Option<Instant>,
     accounts: HashMap<String, Account>,
@@ -159,15 +174,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// See [`crate::config::ApiConfig`]; 0 = no limit.
+    /// See [`crate::config::ApiConfig`]; 0 = no limit. The whole budget, until [`Limits::share_among`] says otherwise.
     #[must_use]
-    pub fn new(requests_per_minute: u32, users_per_second: u32) -> Self {
+    pub fn new(requests_per_minute: u32, users_per_second: u32, now: Instant) -> Self {
         Self {
             requests_per_minute,
             users_per_second,
-            share: 1,
+            share: Share::WHOLE,
+            was_given: false,
             share_until: None,
-            key: key_bucket(requests_per_minute, 1),
+            // A process of before may have ended a moment ago.
+            earlier: vec![(None, now + HANDOVER)],
+            key: key_bucket(requests_per_minute, Share::WHOLE, now),
             key_paused_until: None,
             accounts: HashMap::new(),
             waiting: Vec::new(),
@@ -177,27 +195,42 @@ impl Limits {
         }
     }
 
-    /// Says among how many processes the key's budget is shared from now on, and for how long that is known. Where there are
-    /// more than before, nothing is sent for `settling`, in which the others learn of it. Whatever waited while the share
-    /// had lapsed is withdrawn: others have taken over what it was for.
-    pub fn share_among(&mut self, processes: u32, settling: Duration, known_for: Option<Duration>, now: Instant) {
-        if self.has_lapsed(now) {
-            self.waiting.clear();
-        }
-        self.share_until = known_for.map(|length| now + length);
-        if processes == self.share {
+    /// Says what this process's share is from now on, and until when that is known; afterwards nothing is sent, until this
+    /// is called again. What waits on behalf of a directory that is not in it is withdrawn, and everything that waited
+    /// while the share had lapsed: others have taken over what it was for.
+    ///
+    /// Whoever comes anew, or back after its share had lapsed, gets nothing of the key's budget for `settling`, within
+    /// which the others learn of it; up to then they use its part. Who was there before only gives some away.
+    pub fn share_among(&mut self, share: Share, settling: Duration, known_until: Option<Instant>, now: Instant) {
+        let lapsed = self.has_lapsed(now);
+        let before = (self.was_given && !lapsed).then_some(self.share);
+        (self.share, self.share_until, self.was_given) = (share, known_until, true);
+        self.waiting.retain(|(_, request)| !lapsed && is_in(share, request));
+        if before == Some(share) {
             return;
         }
-        if processes > self.share && self.key.is_some() {
-            self.key_paused_until = self.key_paused_until.max(Some(now + settling));
+        let kept = |directory: &str| before.is_some_and(|before| before.has_id(directory)) && share.has_id(directory);
+        self.accounts.iter_mut().for_each(|(directory, account)| account.known &= kept(directory));
+        let others_learn = now + if share.of > 1 { settling } else { Duration::ZERO };
+        self.earlier.retain(|(_, until)| *until > now);
+        self.earlier.push((before, others_learn + HANDOVER));
+        let mut key = key_bucket(self.requests_per_minute, share, now);
+        if let (Some(key), Some(old)) = (&mut key, &mut self.key) {
+            old.fill(now);
+            if before.is_some() {
+                key.tokens = old.tokens.min(key.capacity);
+                key.filled_at = old.filled_at.min(others_learn);
+            } else {
+                key.filled_at = others_learn;
+            }
         }
-        self.share = processes;
-        let full = std::mem::replace(&mut self.key, key_bucket(self.requests_per_minute, processes));
-        if let (Some(key), Some(before)) = (&mut self.key, full) {
-            key.tokens = before.tokens.min(key.capacity);
-            key.filled_at = before.filled_at;
-        }
-        self.accounts.clear();
+        self.key = key;
+    }
+
+    /// Whether the request may be made by this process: its directory is in the share.
+    #[must_use]
+    pub fn is_ours(&self, request: &Request) -> bool {
+        is_in(self.share, request)
     }
 
     fn has_lapsed(&self, now: Instant) -> bool {
@@ -235,14 +268,15 @@ impl Limits {
         }
         let mut earliest: Option<Instant> = None;
         let mut ready: Vec<usize> = Vec::new();
-        for index in 0..self.waiting.len() {
-            let request = self.waiting[index].1.clone();
-            match self.ready_at(&request, now) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (index, (_, request)) in waiting.iter().enumerate() {
+            match self.ready_at(request, now) {
                 Some(at) if at <= now => ready.push(index),
                 Some(at) => earliest = Some(earliest.map_or(at, |earliest| earliest.min(at))),
                 None => {}
             }
         }
+        self.waiting = waiting;
         let oldest_first = self.sent % OLDEST_FIRST_EVERY == OLDEST_FIRST_EVERY - 1;
         let chosen = ready.into_iter().min_by_key(|index| {
             let (ticket, request) = &self.waiting[*index];
@@ -262,22 +296,31 @@ impl Limits {
     fn ready_at(&mut self, request: &Request, now: Instant) -> Option<Instant> {
         let key = self.key.as_ref().map_or(now, |key| key.ready_at(request.priority, now));
         let mut at = key.max(self.key_paused_until.unwrap_or(now));
-        if let Some(directory) = request.directory.as_ref().filter(|_| self.share > 1 && self.users_per_second > 0)
-            && !self.accounts.contains_key(directory)
-        {
-            // Another process may have used the directory's limit until a moment ago.
-            let mut account = Account::default();
-            let filled = std::iter::repeat_n(now + USERS_WINDOW, self.users_per_second as usize);
-            account.window.counted_until.extend(filled);
-            self.accounts.insert(directory.clone(), account);
-        }
-        if let Some(account) = request.directory.as_ref().and_then(|id| self.accounts.get_mut(id)) {
+        if let Some(directory) = &request.directory {
+            let limit = self.users_per_second;
+            let account = self.account(directory, now);
             at = at.max(account.paused_until.unwrap_or(now));
-            if request.on_users_path && self.users_per_second > 0 {
-                at = at.max(account.window.ready_at(self.users_per_second, now)?);
+            if request.on_users_path && limit > 0 {
+                at = at.max(account.held_until.unwrap_or(now)).max(account.window.ready_at(limit, now)?);
             }
         }
         Some(at)
+    }
+
+    /// The directory's account. If another process may have used the directory's limit until now, it is held for a while.
+    fn account(&mut self, directory: &str, now: Instant) -> &mut Account {
+        if !self.accounts.contains_key(directory) {
+            self.accounts.insert(directory.to_owned(), Account::default());
+        }
+        let account = self.accounts.get_mut(directory).expect("it was put there if it was missing");
+        if !account.known {
+            account.known = true;
+            let of_another = |(before, until): &(Option<Share>, Instant)| {
+                *until > now && before.is_none_or(|before| !before.has_id(directory))
+            };
+            account.held_until = self.earlier.iter().any(of_another).then_some(now + HANDOVER);
+        }
+        account
     }
 
     fn note_sent(&mut self, request: &Request) {
@@ -295,7 +338,6 @@ impl Limits {
     /// Takes note that a request which was sent is over: answered, failed or given up.
     pub fn answered(&mut self, request: &Request, now: Instant) {
         let Some(directory) = &request.directory else { return };
-        // Not there if the budget was shared anew meanwhile.
         let Some(account) = self.accounts.get_mut(directory) else { return };
         if request.on_users_path {
             account.window.under_way = account.window.under_way.saturating_sub(1);
@@ -336,8 +378,8 @@ impl Limits {
         if limit == 0 {
             return Ok(u32::MAX);
         }
-        let Some(account) = self.accounts.get_mut(directory) else { return Ok(limit) };
-        if let Some(until) = account.paused_until.filter(|until| *until > now) {
+        let account = self.account(directory, now);
+        if let Some(until) = account.paused_until.max(account.held_until).filter(|until| *until > now) {
             return Err(until);
         }
         let used = account.window.used(now);
@@ -360,8 +402,12 @@ impl Limits {
     }
 }
 
-fn key_bucket(requests_per_minute: u32, share: u32) -> Option<Bucket> {
-    (requests_per_minute > 0).then(|| Bucket::new(requests_per_minute, share, KEY_WINDOW))
+fn is_in(share: Share, request: &Request) -> bool {
+    request.directory.as_ref().is_none_or(|directory| share.has_id(directory))
+}
+
+fn key_bucket(requests_per_minute: u32, share: Share, now: Instant) -> Option<Bucket> {
+    (requests_per_minute > 0).then(|| Bucket::new(requests_per_minute, share.of, KEY_WINDOW, now))
 }
 
 #[cfg(test)]

@@ -253,6 +253,10 @@ async fn a_process_from_before_the_restore_is_shut_out(engine: Engine) {
     restore(&story.scene, &story.backup).await;
     story.recover(&[]).await;
     let db = Db::connect(&story.database()).unwrap();
+    for directory in [&directory, &DirectoryId::from_stored("directory_unknown".to_owned())] {
+        let late = db.next_number(directory, &outlived).await;
+        assert!(matches!(late, Err(DbError::LeaseLost(_))), "{late:?}");
+    }
     let lease = db.new_lease(Utc::now()).await.unwrap();
     assert!(lease.token() > outlived.token(), "{} has the token of another", lease.token());
     let number = db.next_number(&directory, &lease).await.unwrap();

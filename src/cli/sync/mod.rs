@@ -53,7 +53,7 @@ pub(super) async fn run(arguments: SyncArguments) -> Result<ExitCode, CommandErr
     }
     let api = config::read_api_config(&|name| std::env::var(name).ok())?;
     if arguments.dry_run {
-        let client = client(&api)?;
+        let client = client(&beside(api, db.workers_beside().await?))?;
         let mut drifted = false;
         for directory in &directories {
             drifted |= drift::print(&db, &client, directory).await?;
@@ -92,6 +92,15 @@ async fn choose(db: &Db, arguments: &SyncArguments) -> Result<Vec<DirectoryId>, 
         return Err(CommandError::Usage(format!("{wanted} is deleted or disabled: there is nothing to reconcile")));
     }
     Ok(vec![found.directory.record.id])
+}
+
+/// The configuration with our part of the key's budget: so many workers use theirs meanwhile, and do not know of us.
+fn beside(api: ApiConfig, workers: u32) -> ApiConfig {
+    let part = match api.requests_per_minute {
+        0 => 0,
+        all => (all / workers.saturating_add(1)).max(1),
+    };
+    ApiConfig { requests_per_minute: part, ..api }
 }
 
 fn client(api: &ApiConfig) -> Result<WorkosClient, CommandError> {
@@ -206,4 +215,23 @@ async fn report(db: &Db, directories: &[DirectoryId]) -> Result<ExitCode, Comman
         }
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_workers_a_command_takes_one_part_of_the_budget() {
+        let api = |requests_per_minute| ApiConfig {
+            key: None,
+            base_url: String::new(),
+            requests_per_minute,
+            directory_users_per_second: 4,
+            events_poll_interval: None,
+        };
+        for (all, workers, part) in [(6000, 0, 6000), (6000, 2, 2000), (2, 5, 1), (0, 3, 0)] {
+            assert_eq!(beside(api(all), workers).requests_per_minute, part, "{all} beside {workers}");
+        }
+    }
 }

@@ -82,7 +82,7 @@ async fn a_503_that_tells_when_to_come_back_pauses_its_directory() {
     for (headers, pauses) in [("", None), ("\r\nretry-after: 600", Some(600))] {
         let (client, server) = client_of(vec![answer(&format!("{unavailable}{headers}"), b"{}")]);
         let client = {
-            let gate = Gate::new(Limits::new(0, 4));
+            let gate = Gate::new(Limits::new(0, 4, tokio::time::Instant::now()));
             WorkosClient { gate, ..client }
         };
         let [directory, other] = ["d", "e"].map(|id| DirectoryId::from_stored(id.to_owned()));

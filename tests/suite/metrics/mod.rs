@@ -72,7 +72,7 @@ async fn a_story_is_counted(engine: Engine) {
     assert!(wait_until(PATIENCE, polled).await, "{}", scrape(&scene).await.text);
     scene.settle().await;
     let before = scrape(&scene).await;
-    for check in ["database", "migrations", "workers"] {
+    for check in ["database", "migrations", "inbox", "workers"] {
         assert_eq!(before.get(&format!("check{{check=\"{check}\"}}")), 1.0);
     }
     assert_eq!(before.get("directories{status=\"synced\"}"), 1.0);
