@@ -25,6 +25,7 @@ mod recover;
 mod retention;
 pub mod scan;
 pub mod schema;
+mod spelled;
 mod sqlite;
 mod status;
 pub mod types;

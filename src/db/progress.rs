@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use diesel::dsl::{exists, sql};
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use super::lease::{Lease, lock};
 use super::records::MarkRow;
 use super::schema::{directories, directory_work, edge_memory, marks};
+use super::spelled::spelled;
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
@@ -79,7 +80,7 @@ impl Db {
                         .or(directory_work::scan_requested_at.is_not_null()),
                 )
                 .filter(directories::enabled.eq(true).and(directories::deleted_at.is_null()))
-                .filter(sql::<Bool>(&ours))
+                .filter(spelled::<Bool>(&ours))
                 .select(directories::directory_id)
                 .load(c)
                 .await
@@ -87,7 +88,7 @@ impl Db {
         found.extend(scans.into_iter().map(|id| (id, Due::Scan)));
         let marked: Vec<String> = with_connection!(&mut connection, c => {
             directory_work::table
-                .filter(directory_work::directory_id.ne_all(disabled).and(sql::<Bool>(&ours)))
+                .filter(directory_work::directory_id.ne_all(disabled).and(spelled::<Bool>(&ours)))
                 .filter(exists(
                     marks::table
                         .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at))),
@@ -101,7 +102,7 @@ impl Db {
         }
         let urgent: Vec<String> = with_connection!(&mut connection, c => {
             directory_work::table
-                .filter(directory_work::directory_id.ne_all(disabled).and(sql::<Bool>(&ours)))
+                .filter(directory_work::directory_id.ne_all(disabled).and(spelled::<Bool>(&ours)))
                 .filter(exists(
                     marks::table
                         .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at)))

@@ -15,8 +15,8 @@ use super::schema::{directories, edge_memory, entity_memory, group_members, grou
 use super::types::{StoredInstant, StoredUuid};
 use super::{DbConnection, DbError, pairs, with_connection};
 use crate::clock::Timestamp;
-use crate::mirror::{EdgeKey, Touched, WorkingSet};
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget};
+use crate::mirror::{EdgeKey, Entity, Touched, WorkingSet};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRow, DirectoryUserId, Mark, MarkTarget};
 
 /// How many ids go into one `IN (…)`.
 const IDS_PER_QUERY: usize = 1000;
@@ -36,6 +36,16 @@ pub async fn load(
     load_edges(connection, &mut set, touched).await?;
     load_marks(connection, &mut set, touched).await?;
     Ok(set)
+}
+
+/// What is known of the directory itself, and no more.
+pub async fn load_only_directory(
+    connection: &mut DbConnection,
+    directory_id: &DirectoryId,
+) -> Result<Entity<DirectoryRow>, DbError> {
+    let mut set = WorkingSet::empty(directory_id.clone());
+    load_directory(connection, &mut set).await?;
+    Ok(set.directory)
 }
 
 async fn load_directory(connection: &mut DbConnection, set: &mut WorkingSet) -> Result<(), DbError> {
@@ -168,10 +178,10 @@ pub async fn announced_edges(
 async fn load_marks(connection: &mut DbConnection, set: &mut WorkingSet, touched: &Touched) -> Result<(), DbError> {
     let users = touched.users.iter().map(DirectoryUserId::as_str);
     let groups = touched.groups.iter().map(DirectoryGroupId::as_str);
-    let keys: Vec<(&str, &str, &str)> = iter::once(("directory", "", ""))
-        .chain(users.flat_map(|user| [("user", "", user), ("user_groups", "", user)]))
-        .chain(groups.flat_map(|group| [("group", group, ""), ("group_members", group, "")]))
-        .chain(touched.edges.iter().map(|(group, user)| ("edge", group.as_str(), user.as_str())))
+    let keys: Vec<[&str; 3]> = iter::once(["directory", "", ""])
+        .chain(users.flat_map(|user| [["user", "", user], ["user_groups", "", user]]))
+        .chain(groups.flat_map(|group| [["group", group, ""], ["group_members", group, ""]]))
+        .chain(touched.edges.iter().map(|(group, user)| ["edge", group.as_str(), user.as_str()]))
         .collect();
     let rows = pairs::marks(connection, &set.directory_id, &keys).await?;
     for mark in rows.into_iter().filter_map(MarkRow::into_model) {

@@ -59,7 +59,7 @@ impl Engine {
     /// What is known of a directory at this moment, outside any lock.
     pub(super) async fn look_at(&self, directory: &DirectoryId) -> Result<Entity<DirectoryRow>, DbError> {
         let mut connection = self.db.read().await?;
-        Ok(working_set::load(&mut connection, directory, &Touched::default()).await?.directory)
+        working_set::load_only_directory(&mut connection, directory).await
     }
 
     /// Reads and writes the next page of a directory's scan.
