@@ -2,6 +2,7 @@
 //!
 //! Each has a `step` that does one bounded piece of work; production loops over it, tests call it.
 
+mod ahead;
 mod alive;
 mod answers;
 mod fetch;

@@ -66,7 +66,7 @@ impl Engine {
                 if !urgent.is_empty() {
                     self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, urgent, Marks::Urgent)).await?;
                 }
-                self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
+                self.timed(RefreshStep::ScanPage, self.scan_pages(client, directory)).await?;
             }
             ScanToDo::Again { begins } => {
                 if begins {
@@ -77,7 +77,7 @@ impl Engine {
                 if !marks.is_empty() {
                     self.timed(RefreshStep::Wave, self.refresh_wave(client, directory, marks, Marks::All)).await?;
                 }
-                self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
+                self.timed(RefreshStep::ScanPage, self.scan_pages(client, directory)).await?;
             }
         }
         Ok(Step::Ran)
