@@ -7,6 +7,7 @@ mod alive;
 mod answers;
 mod fetch;
 mod fold;
+mod gather;
 mod plan;
 mod planning;
 mod poll;
