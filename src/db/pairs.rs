@@ -9,37 +9,37 @@ use diesel_async::RunQueryDsl;
 
 use super::records::{EdgeMemoryRow, MarkRow};
 use super::spelled::{Question, Value};
-use super::{DbConnection, DbError, with_connection};
+use super::{DbError, Reader, with_reader};
 use crate::mirror::EdgeKey;
 use crate::model::DirectoryId;
 
 const KEYS_PER_QUERY: usize = 512;
 
 /// What is remembered of these memberships.
-pub async fn edge_memories(connection: &mut DbConnection, keys: &[&EdgeKey]) -> Result<Vec<EdgeMemoryRow>, DbError> {
+pub(super) async fn edge_memories(mut reader: Reader<'_>, keys: &[&EdgeKey]) -> Result<Vec<EdgeMemoryRow>, DbError> {
     let mut rows = Vec::new();
     for chunk in keys.chunks(KEYS_PER_QUERY) {
         let keys: Vec<[&str; 2]> = chunk.iter().map(|(group, user)| [group.as_str(), user.as_str()]).collect();
-        let (wanted, values) = wanted(connection, &keys);
+        let (wanted, values) = wanted(&reader, &keys);
         let text = format!(
             "SELECT found.* FROM {wanted} JOIN edge_memory AS found \
              ON found.directory_group_id = wanted.column1 AND found.directory_user_id = wanted.column2"
         );
         let question = Question { text: &text, values };
-        rows.extend(with_connection!(connection, c => question.load::<EdgeMemoryRow>(c).await)?);
+        rows.extend(with_reader!(reader, c => question.load::<EdgeMemoryRow>(c).await)?);
     }
     Ok(rows)
 }
 
 /// The marks with these keys in a directory: kind, group and user. A row may come more than once.
-pub async fn marks(
-    connection: &mut DbConnection,
+pub(super) async fn marks(
+    mut reader: Reader<'_>,
     directory: &DirectoryId,
     keys: &[[&str; 3]],
 ) -> Result<Vec<MarkRow>, DbError> {
     let mut rows = Vec::new();
     for chunk in keys.chunks(KEYS_PER_QUERY) {
-        let (wanted, mut values) = wanted(connection, chunk);
+        let (wanted, mut values) = wanted(&reader, chunk);
         values.push(Value::Text(directory.as_str()));
         let text = format!(
             "SELECT found.* FROM {wanted} JOIN marks AS found ON found.directory_id = ${} \
@@ -48,21 +48,21 @@ pub async fn marks(
             values.len()
         );
         let question = Question { text: &text, values };
-        rows.extend(with_connection!(connection, c => question.load::<MarkRow>(c).await)?);
+        rows.extend(with_reader!(reader, c => question.load::<MarkRow>(c).await)?);
     }
     Ok(rows)
 }
 
 /// These keys as a table `wanted` with `column1` and so on, and its values. SQLite gets the last key more than once.
-fn wanted<'a, const N: usize>(connection: &DbConnection, keys: &[[&'a str; N]]) -> (String, Vec<Value<'a>>) {
-    match connection {
-        DbConnection::Postgres(_) => {
+fn wanted<'a, const N: usize>(reader: &Reader<'_>, keys: &[[&'a str; N]]) -> (String, Vec<Value<'a>>) {
+    match reader {
+        Reader::Postgres(_) => {
             let arrays = (1..=N).map(|column| format!("${column}::text[]")).collect::<Vec<_>>().join(", ");
             let columns = (1..=N).map(|column| format!("column{column}")).collect::<Vec<_>>().join(", ");
             let values = (0..N).map(|column| Value::Texts(keys.iter().map(|key| key[column]).collect())).collect();
             (format!("unnest({arrays}) AS wanted ({columns})"), values)
         }
-        DbConnection::Sqlite(_) => {
+        Reader::Sqlite(_) => {
             let count = keys.len().next_power_of_two();
             let all = keys.iter().chain(keys.last().into_iter().cycle().take(count - keys.len()));
             let values = all.flatten().map(|text| Value::Text(text)).collect();
