@@ -3,7 +3,6 @@
 use std::borrow::Borrow;
 use std::time::Duration;
 
-use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool};
 use diesel_async::RunQueryDsl;
@@ -12,6 +11,7 @@ use super::batch::Batch;
 use super::connection::{Guarded, POSTGRES_INBOX_CONNECTIONS};
 use super::lease::Lease;
 use super::schema::inbox_events;
+use super::spelled::spelled;
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
@@ -179,13 +179,13 @@ async fn sizes_of_pending(
     Ok(with_connection!(connection, c => {
         inbox_events::table
             // Spelled out, because SQLite uses a partial index only for a constant condition.
-            .filter(sql::<Bool>("status = 'pending'"))
-            .filter(sql::<Bool>(&kind))
-            .filter(sql::<Bool>(ours))
+            .filter(spelled::<Bool>("status = 'pending'"))
+            .filter(spelled::<Bool>(&kind))
+            .filter(spelled::<Bool>(ours))
             .filter(inbox_events::next_attempt_at.is_null().or(inbox_events::next_attempt_at.le(StoredInstant(now))))
             .order((inbox_events::received_at, inbox_events::event_id))
             .limit(limit)
-            .select((inbox_events::event_id, sql::<BigInt>("CAST(length(body) AS bigint)")))
+            .select((inbox_events::event_id, spelled::<BigInt>("CAST(length(body) AS bigint)")))
             .load::<(String, i64)>(c)
             .await
     })?)

@@ -25,6 +25,7 @@ mod recover;
 mod retention;
 pub mod scan;
 pub mod schema;
+mod spelled;
 mod sqlite;
 mod status;
 pub mod types;
@@ -120,6 +121,29 @@ fn is_data_exception(message: &str) -> bool {
     .iter()
     .any(|sign| message.contains(sign))
 }
+
+/// A connection that is only read from. PostgreSQL's can be shared, and what is asked at the same time goes out together.
+enum Reader<'a> {
+    Postgres(&'a diesel_async::AsyncPgConnection),
+    Sqlite(&'a mut sqlite::SqliteAsync),
+}
+
+/// As `with_connection!`, of a [`Reader`].
+macro_rules! with_reader {
+    ($reader:expr, $c:ident => $body:expr) => {
+        match &mut $reader {
+            $crate::db::Reader::Postgres(connection) => {
+                let $c = &mut *connection;
+                $body
+            }
+            $crate::db::Reader::Sqlite(connection) => {
+                let $c = &mut **connection;
+                $body
+            }
+        }
+    };
+}
+use with_reader;
 
 /// Expands one body for each engine: `with_connection!(connection, c => query.load(c).await)`.
 macro_rules! with_connection {

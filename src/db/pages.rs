@@ -1,10 +1,11 @@
 //! Where the pages of a whole list begin.
 
-use diesel::sql_types::{BigInt, Text};
-use diesel::{QueryableByName, sql_query};
+use diesel::QueryableByName;
+use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
 
 use super::planning::{Beliefs, ListPlace};
+use super::spelled::{Question, Value};
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::model::{DirectoryId, DirectoryUserId};
 
@@ -53,9 +54,9 @@ impl Db {
              ) AS listed
              WHERE place % $2 = 0 ORDER BY place"
         );
-        let rows: Vec<EndRow> = with_connection!(&mut connection, c => {
-            sql_query(&query).bind::<Text, _>(directory.as_str()).bind::<BigInt, _>(i64::from(page_size)).load(c).await
-        })?;
+        let values = vec![Value::Text(directory.as_str()), Value::Number(i64::from(page_size))];
+        let question = Question { text: &query, values };
+        let rows: Vec<EndRow> = with_connection!(&mut connection, c => question.load(c).await)?;
         let ends = rows.into_iter().map(|row| DirectoryUserId::from_stored(row.id)).collect();
         Ok(PageCursors::new(page_size, ends))
     }

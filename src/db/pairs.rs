@@ -2,63 +2,73 @@
 //!
 //! A join on the keys: `IN` on groups and on users looks up each group with each user, and SQLite uses no index for `IN` on
 //! pairs. PostgreSQL compares each mark with each id of an array where `marks` has no statistics, as a table that fills
-//! and empties has none.
+//! and empties has none. PostgreSQL gets an array for each part of the key, so that the text is always the same; SQLite
+//! gets `VALUES`, with as many rows as the next power of two, so that there are few texts.
 
-use diesel::sql_query;
-use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
 
 use super::records::{EdgeMemoryRow, MarkRow};
-use super::{DbConnection, DbError, with_connection};
+use super::spelled::{Question, Value};
+use super::{DbError, Reader, with_reader};
 use crate::mirror::EdgeKey;
 use crate::model::DirectoryId;
 
-const KEYS_PER_QUERY: usize = 500;
+const KEYS_PER_QUERY: usize = 512;
 
 /// What is remembered of these memberships.
-pub async fn edge_memories(connection: &mut DbConnection, keys: &[&EdgeKey]) -> Result<Vec<EdgeMemoryRow>, DbError> {
+pub(super) async fn edge_memories(mut reader: Reader<'_>, keys: &[&EdgeKey]) -> Result<Vec<EdgeMemoryRow>, DbError> {
     let mut rows = Vec::new();
     for chunk in keys.chunks(KEYS_PER_QUERY) {
-        let query = format!(
-            "SELECT found.* FROM (VALUES {}) AS wanted JOIN edge_memory AS found \
-             ON found.directory_group_id = wanted.column1 AND found.directory_user_id = wanted.column2",
-            placeholders(chunk.len(), 2)
+        let keys: Vec<[&str; 2]> = chunk.iter().map(|(group, user)| [group.as_str(), user.as_str()]).collect();
+        let (wanted, values) = wanted(&reader, &keys);
+        let text = format!(
+            "SELECT found.* FROM {wanted} JOIN edge_memory AS found \
+             ON found.directory_group_id = wanted.column1 AND found.directory_user_id = wanted.column2"
         );
-        rows.extend(with_connection!(connection, c => {
-            let mut query = sql_query(&query).into_boxed();
-            for (group, user) in chunk {
-                query = query.bind::<Text, _>(group.as_str()).bind::<Text, _>(user.as_str());
-            }
-            query.load::<EdgeMemoryRow>(c).await
-        })?);
+        let question = Question { text: &text, values };
+        rows.extend(with_reader!(reader, c => question.load::<EdgeMemoryRow>(c).await)?);
     }
     Ok(rows)
 }
 
-/// The marks with these keys in a directory: kind, group and user.
-pub async fn marks(
-    connection: &mut DbConnection,
+/// The marks with these keys in a directory: kind, group and user. A row may come more than once.
+pub(super) async fn marks(
+    mut reader: Reader<'_>,
     directory: &DirectoryId,
-    keys: &[(&str, &str, &str)],
+    keys: &[[&str; 3]],
 ) -> Result<Vec<MarkRow>, DbError> {
     let mut rows = Vec::new();
     for chunk in keys.chunks(KEYS_PER_QUERY) {
-        let query = format!(
-            "SELECT found.* FROM (VALUES {}) AS wanted JOIN marks AS found ON found.directory_id = ${} \
+        let (wanted, mut values) = wanted(&reader, chunk);
+        values.push(Value::Text(directory.as_str()));
+        let text = format!(
+            "SELECT found.* FROM {wanted} JOIN marks AS found ON found.directory_id = ${} \
              AND found.kind = wanted.column1 AND found.directory_group_id = wanted.column2 \
              AND found.directory_user_id = wanted.column3",
-            placeholders(chunk.len(), 3),
-            3 * chunk.len() + 1
+            values.len()
         );
-        rows.extend(with_connection!(connection, c => {
-            let mut query = sql_query(&query).into_boxed();
-            for (kind, group, user) in chunk {
-                query = query.bind::<Text, _>(*kind).bind::<Text, _>(*group).bind::<Text, _>(*user);
-            }
-            query.bind::<Text, _>(directory.as_str()).load::<MarkRow>(c).await
-        })?);
+        let question = Question { text: &text, values };
+        rows.extend(with_reader!(reader, c => question.load::<MarkRow>(c).await)?);
     }
     Ok(rows)
+}
+
+/// These keys as a table `wanted` with `column1` and so on, and its values. SQLite gets the last key more than once.
+fn wanted<'a, const N: usize>(reader: &Reader<'_>, keys: &[[&'a str; N]]) -> (String, Vec<Value<'a>>) {
+    match reader {
+        Reader::Postgres(_) => {
+            let arrays = (1..=N).map(|column| format!("${column}::text[]")).collect::<Vec<_>>().join(", ");
+            let columns = (1..=N).map(|column| format!("column{column}")).collect::<Vec<_>>().join(", ");
+            let values = (0..N).map(|column| Value::Texts(keys.iter().map(|key| key[column]).collect())).collect();
+            (format!("unnest({arrays}) AS wanted ({columns})"), values)
+        }
+        Reader::Sqlite(_) => {
+            let count = keys.len().next_power_of_two();
+            let all = keys.iter().chain(keys.last().into_iter().cycle().take(count - keys.len()));
+            let values = all.flatten().map(|text| Value::Text(text)).collect();
+            (format!("(VALUES {}) AS wanted", placeholders(count, N)), values)
+        }
+    }
 }
 
 /// `($1, $2), ($3, $4)` for two rows of two columns.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::records::EdgeMemoryRow;
 use super::schema::{edge_memory, groups, users};
-use super::types::{Instant, StoredInstant};
+use super::spelled::{Question, Value};
+use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
 use crate::mirror::EdgeKey;
@@ -159,26 +160,21 @@ async fn places(
              ) AS listed"
         )
     };
-    match connection {
+    let of_directory = Value::Text(directory.as_str());
+    let (text, values) = match connection {
         // Its order depends on the database's locale without the collation. An array, since a table that fills and empties
         // as `marks` does has no statistics that would keep it from joining row by row.
-        DbConnection::Postgres(object) => {
-            diesel::sql_query(format!("{} WHERE id = ANY ($2)", listed(" COLLATE \"C\"")))
-                .bind::<Text, _>(directory.as_str())
-                .bind::<Array<Text>, _>(marked)
-                .load(&mut **object)
-                .await
+        DbConnection::Postgres(_) => {
+            (format!("{} WHERE id = ANY ($2)", listed(" COLLATE \"C\"")), vec![of_directory, Value::Texts(marked)])
         }
-        DbConnection::Sqlite(object) => {
+        DbConnection::Sqlite(_) => {
             let due = format!("SELECT directory_{kind}_id FROM marks WHERE directory_id = $1 AND kind = '{kind}'");
-            diesel::sql_query(format!("{} WHERE id IN ({due} AND due_at <= $2)", listed("")))
-                .bind::<Text, _>(directory.as_str())
-                .bind::<Instant, _>(StoredInstant(now))
-                .load(&mut **object)
-                .await
+            let text = format!("{} WHERE id IN ({due} AND due_at <= $2)", listed(""));
+            (text, vec![of_directory, Value::Instant(StoredInstant(now))])
         }
-    }
-    .map_err(DbError::from)
+    };
+    let question = Question { text: &text, values };
+    Ok(with_connection!(connection, c => question.load(c).await)?)
 }
 
 async fn believe_users(connection: &mut DbConnection, beliefs: &mut Beliefs, ids: &[&str]) -> Result<(), DbError> {

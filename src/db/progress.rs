@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use diesel::dsl::{exists, sql};
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
@@ -10,8 +10,9 @@ use diesel_async::RunQueryDsl;
 use super::lease::{Lease, lock};
 use super::records::MarkRow;
 use super::schema::{directories, directory_work, edge_memory, marks};
+use super::spelled::spelled;
 use super::types::StoredInstant;
-use super::{Db, DbConnection, DbError, with_connection};
+use super::{Db, DbConnection, DbError, Reader, with_connection, with_reader};
 use crate::clock::Timestamp;
 use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, SyncStatus};
 
@@ -32,10 +33,7 @@ impl Db {
     /// # Errors
     /// [`DbError::LeaseLost`] if another worker has the directory.
     pub async fn next_number(&self, directory: &DirectoryId, lease: &Lease) -> Result<i64, DbError> {
-        let mut transaction = self.begin_in_background().await?;
-        let number = lock(transaction.connection(), directory, lease).await?;
-        transaction.commit().await?;
-        Ok(number)
+        self.next_numbers(directory, lease, 1).await
     }
 
     /// Takes `count` numbers for as many requests, and answers the first.
@@ -43,6 +41,9 @@ impl Db {
     /// # Errors
     /// [`DbError::LeaseLost`] if another worker has the directory.
     pub async fn next_numbers(&self, directory: &DirectoryId, lease: &Lease, count: usize) -> Result<i64, DbError> {
+        if let Some(first) = self.numbers_of_our_own(directory, lease, count).await {
+            return Ok(first);
+        }
         let mut transaction = self.begin_in_background().await?;
         let first = lock(transaction.connection(), directory, lease).await?;
         let last = first + i64::try_from(count.saturating_sub(1)).unwrap_or_default();
@@ -54,6 +55,33 @@ impl Db {
         })?;
         transaction.commit().await?;
         Ok(first)
+    }
+
+    /// The same in one statement, if nobody else has had the directory since this worker last had it; the lease is not
+    /// prolonged by this.
+    async fn numbers_of_our_own(&self, directory: &DirectoryId, lease: &Lease, count: usize) -> Option<i64> {
+        if !self.is_postgres() {
+            return None;
+        }
+        let count = i64::try_from(count).ok()?;
+        let mut connection = self.read().await.ok()?;
+        let taken: QueryResult<Option<i64>> = with_connection!(&mut connection, c => {
+            diesel::update(directory_work::table.find(directory.as_str()))
+                .filter(directory_work::lease_token.eq(lease.token()))
+                .set(directory_work::sequence.eq(directory_work::sequence + count))
+                .returning(directory_work::sequence)
+                .get_result(c)
+                .await
+                .optional()
+        });
+        match taken {
+            Ok(last) => Some(last? - count + 1),
+            Err(_) => {
+                // After a restart of the server every pooled connection is dead, and only its first use tells.
+                connection.discard();
+                None
+            }
+        }
     }
 
     /// The directories that have something to fetch, with what: due marks, or a scan that is not finished or was asked for.
@@ -79,7 +107,7 @@ impl Db {
                         .or(directory_work::scan_requested_at.is_not_null()),
                 )
                 .filter(directories::enabled.eq(true).and(directories::deleted_at.is_null()))
-                .filter(sql::<Bool>(&ours))
+                .filter(spelled::<Bool>(&ours))
                 .select(directories::directory_id)
                 .load(c)
                 .await
@@ -87,7 +115,7 @@ impl Db {
         found.extend(scans.into_iter().map(|id| (id, Due::Scan)));
         let marked: Vec<String> = with_connection!(&mut connection, c => {
             directory_work::table
-                .filter(directory_work::directory_id.ne_all(disabled).and(sql::<Bool>(&ours)))
+                .filter(directory_work::directory_id.ne_all(disabled).and(spelled::<Bool>(&ours)))
                 .filter(exists(
                     marks::table
                         .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at))),
@@ -101,7 +129,7 @@ impl Db {
         }
         let urgent: Vec<String> = with_connection!(&mut connection, c => {
             directory_work::table
-                .filter(directory_work::directory_id.ne_all(disabled).and(sql::<Bool>(&ours)))
+                .filter(directory_work::directory_id.ne_all(disabled).and(spelled::<Bool>(&ours)))
                 .filter(exists(
                     marks::table
                         .filter(marks::directory_id.eq(directory_work::directory_id).and(marks::due_at.le(due_at)))
@@ -124,14 +152,26 @@ impl Db {
     /// # Errors
     /// [`DbError`] if the query fails.
     pub async fn due_marks(&self, directory: &DirectoryId, now: Timestamp, limit: i64) -> Result<Vec<Mark>, DbError> {
-        let mut connection = self.read().await?;
-        let own = due_marks_of(&mut connection, directory, now, DueKind::OwnRecord, 1).await?;
+        let (own, mut marks, others) = match &mut self.read().await? {
+            DbConnection::Postgres(object) => {
+                let reader = || Reader::Postgres(object);
+                tokio::try_join!(
+                    due_marks_of(reader(), directory, now, DueKind::OwnRecord, 1),
+                    due_marks_of(reader(), directory, now, DueKind::Urgent, limit),
+                    due_marks_of(reader(), directory, now, DueKind::Other, limit)
+                )?
+            }
+            DbConnection::Sqlite(object) => (
+                due_marks_of(Reader::Sqlite(object), directory, now, DueKind::OwnRecord, 1).await?,
+                due_marks_of(Reader::Sqlite(object), directory, now, DueKind::Urgent, limit).await?,
+                due_marks_of(Reader::Sqlite(object), directory, now, DueKind::Other, limit).await?,
+            ),
+        };
         if !own.is_empty() {
             return Ok(own);
         }
-        let mut marks = due_marks_of(&mut connection, directory, now, DueKind::Urgent, limit).await?;
-        let rest = limit - i64::try_from(marks.len()).unwrap_or(limit);
-        marks.extend(due_marks_of(&mut connection, directory, now, DueKind::Other, rest).await?);
+        marks.extend(others);
+        marks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(marks)
     }
 
@@ -185,13 +225,13 @@ enum DueKind {
 }
 
 async fn due_marks_of(
-    connection: &mut DbConnection,
+    mut reader: Reader<'_>,
     directory: &DirectoryId,
     now: Timestamp,
     kind: DueKind,
     limit: i64,
 ) -> Result<Vec<Mark>, DbError> {
-    let rows: Vec<MarkRow> = with_connection!(connection, c => {
+    let rows: Vec<MarkRow> = with_reader!(reader, c => {
         let due = marks::directory_id.eq(directory.as_str()).and(marks::due_at.le(StoredInstant(now)));
         let query = marks::table.filter(due).into_boxed();
         let query = match kind {

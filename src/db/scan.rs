@@ -34,7 +34,7 @@ impl ScanPhase {
     }
 }
 
-/// How far a scan has come: written with each page, so that a crash loses one page at the most.
+/// How far a scan has come: written with the pages, so that a crash loses what was not written and no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scan {
     /// What is being read.
@@ -167,28 +167,29 @@ impl Db {
         Ok(rows.into_iter().filter_map(scanned).collect())
     }
 
-    /// The directory's live group that follows `after` in the order of ids.
+    /// The directory's live groups that follow `after` in the order of ids, at most so many.
     ///
     /// # Errors
     /// [`DbError`] if the query fails.
-    pub async fn next_group(
+    pub async fn next_groups(
         &self,
         directory: &DirectoryId,
         after: Option<&DirectoryGroupId>,
-    ) -> Result<Option<DirectoryGroupId>, DbError> {
+        most: i64,
+    ) -> Result<Vec<DirectoryGroupId>, DbError> {
         let mut connection = self.read().await?;
         let after = after.map_or("", DirectoryGroupId::as_str);
-        let id: Option<Option<String>> = with_connection!(&mut connection, c => {
+        let ids: Vec<Option<String>> = with_connection!(&mut connection, c => {
             groups::table
                 .filter(groups::directory_id.eq(directory.as_str()).and(groups::deleted_at.is_null()))
                 .filter(groups::directory_group_id.gt(after))
                 .order(groups::directory_group_id)
+                .limit(most)
                 .select(groups::directory_group_id)
-                .first(c)
+                .load(c)
                 .await
-                .optional()
         })?;
-        Ok(id.flatten().map(DirectoryGroupId::from_stored))
+        Ok(ids.into_iter().flatten().map(DirectoryGroupId::from_stored).collect())
     }
 }
 

@@ -13,10 +13,10 @@ use super::records::{
 };
 use super::schema::{directories, edge_memory, entity_memory, group_members, groups, marks, users};
 use super::types::{StoredInstant, StoredUuid};
-use super::{DbConnection, DbError, pairs, with_connection};
+use super::{DbConnection, DbError, Reader, pairs, with_connection, with_reader};
 use crate::clock::Timestamp;
-use crate::mirror::{EdgeKey, Touched, WorkingSet};
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget};
+use crate::mirror::{EdgeKey, Entity, Touched, WorkingSet};
+use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRow, DirectoryUserId, Mark, MarkTarget};
 
 /// How many ids go into one `IN (…)`.
 const IDS_PER_QUERY: usize = 1000;
@@ -27,35 +27,72 @@ pub async fn load(
     directory_id: &DirectoryId,
     touched: &Touched,
 ) -> Result<WorkingSet, DbError> {
+    let users: Vec<&str> = touched.users.iter().map(DirectoryUserId::as_str).collect();
+    let groups: Vec<&str> = touched.groups.iter().map(DirectoryGroupId::as_str).collect();
+    let edges: Vec<&EdgeKey> = touched.edges.iter().collect();
+    let marks = keys_of_marks(touched);
     let mut set = WorkingSet::empty(directory_id.clone());
-    load_directory(connection, &mut set).await?;
-    let user_ids: Vec<&str> = touched.users.iter().map(DirectoryUserId::as_str).collect();
-    let group_ids: Vec<&str> = touched.groups.iter().map(DirectoryGroupId::as_str).collect();
-    load_users(connection, &mut set, &user_ids).await?;
-    load_groups(connection, &mut set, &group_ids).await?;
-    load_edges(connection, &mut set, touched).await?;
-    load_marks(connection, &mut set, touched).await?;
+    let (of_directory, of_users, of_groups, edges, marks) = match connection {
+        // All are on their way before the first is answered.
+        DbConnection::Postgres(object) => {
+            let reader = || Reader::Postgres(object);
+            tokio::try_join!(
+                directory(reader(), directory_id.as_str()),
+                user_rows(reader(), &users),
+                group_rows(reader(), &groups),
+                pairs::edge_memories(reader(), &edges),
+                pairs::marks(reader(), directory_id, &marks),
+            )?
+        }
+        DbConnection::Sqlite(object) => (
+            directory(Reader::Sqlite(object), directory_id.as_str()).await?,
+            user_rows(Reader::Sqlite(object), &users).await?,
+            group_rows(Reader::Sqlite(object), &groups).await?,
+            pairs::edge_memories(Reader::Sqlite(object), &edges).await?,
+            pairs::marks(Reader::Sqlite(object), directory_id, &marks).await?,
+        ),
+    };
+    set.directory = of_directory;
+    take_users(&mut set, of_users)?;
+    take_groups(&mut set, of_groups)?;
+    // What another directory remembers, whose events named it wrongly, says nothing here.
+    for row in edges.into_iter().filter(|row| row.directory_id == directory_id.as_str()) {
+        let (key, memory) = row.into_model();
+        let edge = set.edge(&key);
+        edge.was_present = memory.present;
+        edge.memory = memory;
+    }
+    for mark in marks.into_iter().filter_map(MarkRow::into_model) {
+        set.marks.insert(mark.target.clone(), mark);
+    }
     Ok(set)
 }
 
-async fn load_directory(connection: &mut DbConnection, set: &mut WorkingSet) -> Result<(), DbError> {
-    let id = set.directory_id.clone();
-    let row: Option<DirectoryRecordRow> = with_connection!(connection, c => {
-        directories::table.find(id.as_str()).select(DirectoryRecordRow::as_select()).first(c).await.optional()
-    })?;
-    set.directory.row = row.map(DirectoryRecordRow::into_model).transpose()?;
-    for memory in load_memories(connection, "directory", &[id.as_str()]).await? {
-        set.directory.memory = memory.into_model();
+/// What is known of the directory itself, and no more.
+pub async fn load_only_directory(
+    connection: &mut DbConnection,
+    directory_id: &DirectoryId,
+) -> Result<Entity<DirectoryRow>, DbError> {
+    match connection {
+        DbConnection::Postgres(object) => directory(Reader::Postgres(object), directory_id.as_str()).await,
+        DbConnection::Sqlite(object) => directory(Reader::Sqlite(object), directory_id.as_str()).await,
     }
-    Ok(())
 }
 
-async fn load_memories(
-    connection: &mut DbConnection,
-    kind: &'static str,
-    ids: &[&str],
-) -> Result<Vec<MemoryRow>, DbError> {
-    Ok(with_connection!(connection, c => {
+async fn directory(mut reader: Reader<'_>, id: &str) -> Result<Entity<DirectoryRow>, DbError> {
+    let mut directory = Entity::default();
+    let row: Option<DirectoryRecordRow> = with_reader!(reader, c => {
+        directories::table.find(id).select(DirectoryRecordRow::as_select()).first(c).await.optional()
+    })?;
+    directory.row = row.map(DirectoryRecordRow::into_model).transpose()?;
+    for memory in memories(&mut reader, "directory", &[id]).await? {
+        directory.memory = memory.into_model();
+    }
+    Ok(directory)
+}
+
+async fn memories(reader: &mut Reader<'_>, kind: &'static str, ids: &[&str]) -> Result<Vec<MemoryRow>, DbError> {
+    Ok(with_reader!(*reader, c => {
         entity_memory::table
             .filter(entity_memory::kind.eq(kind).and(entity_memory::entity_id.eq_any(ids)))
             .select(MemoryRow::as_select())
@@ -64,71 +101,79 @@ async fn load_memories(
     })?)
 }
 
-async fn load_users(connection: &mut DbConnection, set: &mut WorkingSet, ids: &[&str]) -> Result<(), DbError> {
+async fn user_rows(mut reader: Reader<'_>, ids: &[&str]) -> Result<(Vec<UserRecordRow>, Vec<MemoryRow>), DbError> {
+    let (mut rows, mut remembered) = (Vec::new(), Vec::new());
     for chunk in ids.chunks(IDS_PER_QUERY) {
-        let rows: Vec<UserRecordRow> = with_connection!(connection, c => {
+        rows.extend(with_reader!(reader, c => {
             users::table
                 .filter(users::directory_user_id.eq_any(chunk))
                 .select(UserRecordRow::as_select())
-                .load(c)
+                .load::<UserRecordRow>(c)
                 .await
-        })?;
-        for row in rows {
-            let row = row.into_model()?;
-            let foreign = row.record.directory_id != set.directory_id;
-            let entity = set.user(&row.record.id);
-            entity.foreign = foreign;
-            entity.row = Some(row);
-        }
-        for memory in load_memories(connection, "user", chunk).await? {
-            let foreign = memory.directory_id != set.directory_id.as_str();
-            let entity = set.user(&DirectoryUserId::from_stored(memory.entity_id.clone()));
-            entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
-            entity.memory = memory.into_model();
-        }
+        })?);
+        remembered.extend(memories(&mut reader, "user", chunk).await?);
+    }
+    Ok((rows, remembered))
+}
+
+fn take_users(set: &mut WorkingSet, (rows, remembered): (Vec<UserRecordRow>, Vec<MemoryRow>)) -> Result<(), DbError> {
+    for row in rows {
+        let row = row.into_model()?;
+        let foreign = row.record.directory_id != set.directory_id;
+        let entity = set.user(&row.record.id);
+        entity.foreign = foreign;
+        entity.row = Some(row);
+    }
+    for memory in remembered {
+        let foreign = memory.directory_id != set.directory_id.as_str();
+        let entity = set.user(&DirectoryUserId::from_stored(memory.entity_id.clone()));
+        entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
+        entity.memory = memory.into_model();
     }
     Ok(())
 }
 
-async fn load_groups(connection: &mut DbConnection, set: &mut WorkingSet, ids: &[&str]) -> Result<(), DbError> {
+async fn group_rows(mut reader: Reader<'_>, ids: &[&str]) -> Result<(Vec<GroupRecordRow>, Vec<MemoryRow>), DbError> {
+    let (mut rows, mut remembered) = (Vec::new(), Vec::new());
     for chunk in ids.chunks(IDS_PER_QUERY) {
-        let rows: Vec<GroupRecordRow> = with_connection!(connection, c => {
+        rows.extend(with_reader!(reader, c => {
             groups::table
                 .filter(groups::directory_group_id.eq_any(chunk))
                 .select(GroupRecordRow::as_select())
-                .load(c)
+                .load::<GroupRecordRow>(c)
                 .await
-        })?;
-        for row in rows {
-            let row = row.into_model()?;
-            let foreign = row.record.directory_id != set.directory_id;
-            let entity = set.group(&row.record.id);
-            entity.foreign = foreign;
-            entity.row = Some(row);
-        }
-        for memory in load_memories(connection, "group", chunk).await? {
-            let foreign = memory.directory_id != set.directory_id.as_str();
-            let entity = set.group(&DirectoryGroupId::from_stored(memory.entity_id.clone()));
-            entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
-            entity.memory = memory.into_model();
-        }
+        })?);
+        remembered.extend(memories(&mut reader, "group", chunk).await?);
+    }
+    Ok((rows, remembered))
+}
+
+fn take_groups(set: &mut WorkingSet, (rows, remembered): (Vec<GroupRecordRow>, Vec<MemoryRow>)) -> Result<(), DbError> {
+    for row in rows {
+        let row = row.into_model()?;
+        let foreign = row.record.directory_id != set.directory_id;
+        let entity = set.group(&row.record.id);
+        entity.foreign = foreign;
+        entity.row = Some(row);
+    }
+    for memory in remembered {
+        let foreign = memory.directory_id != set.directory_id.as_str();
+        let entity = set.group(&DirectoryGroupId::from_stored(memory.entity_id.clone()));
+        entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
+        entity.memory = memory.into_model();
     }
     Ok(())
 }
 
-async fn load_edges(connection: &mut DbConnection, set: &mut WorkingSet, touched: &Touched) -> Result<(), DbError> {
-    let keys: Vec<&EdgeKey> = touched.edges.iter().collect();
-    for row in pairs::edge_memories(connection, &keys).await? {
-        // What another directory remembers, whose events named it wrongly, says nothing here.
-        if row.directory_id != set.directory_id.as_str() {
-            continue;
-        }
-        let (key, memory) = row.into_model();
-        let edge = set.edge(&key);
-        edge.was_present = memory.present;
-        edge.memory = memory;
-    }
-    Ok(())
+/// Kind, group and user of each mark that there may be.
+fn keys_of_marks(touched: &Touched) -> Vec<[&str; 3]> {
+    let users = touched.users.iter().map(DirectoryUserId::as_str);
+    let groups = touched.groups.iter().map(DirectoryGroupId::as_str);
+    iter::once(["directory", "", ""])
+        .chain(users.flat_map(|user| [["user", "", user], ["user_groups", "", user]]))
+        .chain(groups.flat_map(|group| [["group", group, ""], ["group_members", group, ""]]))
+        .chain(touched.edges.iter().map(|(group, user)| ["edge", group.as_str(), user.as_str()]))
+        .collect()
 }
 
 /// The edges of these users and groups that hints announced and the mirror does not show.
@@ -167,21 +212,6 @@ pub async fn announced_edges(
     }
     let announced = rows.into_iter().map(EdgeMemoryRow::into_model).filter(|(_, memory)| memory.is_announced());
     Ok(announced.map(|(key, _)| key).collect())
-}
-
-async fn load_marks(connection: &mut DbConnection, set: &mut WorkingSet, touched: &Touched) -> Result<(), DbError> {
-    let users = touched.users.iter().map(DirectoryUserId::as_str);
-    let groups = touched.groups.iter().map(DirectoryGroupId::as_str);
-    let keys: Vec<(&str, &str, &str)> = iter::once(("directory", "", ""))
-        .chain(users.flat_map(|user| [("user", "", user), ("user_groups", "", user)]))
-        .chain(groups.flat_map(|group| [("group", group, ""), ("group_members", group, "")]))
-        .chain(touched.edges.iter().map(|(group, user)| ("edge", group.as_str(), user.as_str())))
-        .collect();
-    let rows = pairs::marks(connection, &set.directory_id, &keys).await?;
-    for mark in rows.into_iter().filter_map(MarkRow::into_model) {
-        set.marks.insert(mark.target.clone(), mark);
-    }
-    Ok(())
 }
 
 /// Writes back what changed.

@@ -68,6 +68,11 @@ async fn count_and_log(
         }
     }
     let micros = took.as_micros();
-    tracing::info!(%method, path = webhook::PATH, status = status.as_u16(), micros, "request");
+    // The log is written while the request waits: a line for each event would be much of what it costs.
+    if status.is_success() {
+        tracing::debug!(%method, path = webhook::PATH, status = status.as_u16(), micros, "request");
+    } else {
+        tracing::info!(%method, path = webhook::PATH, status = status.as_u16(), micros, "request");
+    }
     response
 }

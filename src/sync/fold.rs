@@ -17,6 +17,8 @@ use crate::webhook::event;
 /// as often for many as for few, for each directory among them.
 const BATCH_EVENTS_SQLITE: i64 = 128;
 const BATCH_EVENTS_POSTGRES: i64 = 512;
+/// The same while there is a backlog.
+const BATCH_EVENTS_BACKLOG: i64 = 1024;
 const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 /// An event that cannot be stored is dead after this many attempts.
 const MAX_ATTEMPTS: i32 = 5;
@@ -28,17 +30,34 @@ struct Decoded {
     hint: Hint,
 }
 
+/// What one fold did.
+pub(super) struct Folded {
+    pub(super) step: Step,
+    /// There were as many events as it takes at once, or nearly.
+    pub(super) was_full: bool,
+    /// Whose events they were.
+    pub(super) directories: Vec<DirectoryId>,
+}
+
 impl Engine {
     /// Folds the next pending events.
     ///
     /// # Errors
     /// [`DbError`] if the database fails; the events stay pending.
     pub async fn fold_step(&self) -> Result<Step, DbError> {
-        let limit = if self.db.is_postgres() { BATCH_EVENTS_POSTGRES } else { BATCH_EVENTS_SQLITE };
+        Ok(self.fold_next(false).await?.step)
+    }
+
+    /// As [`Engine::fold_step`]; more at once if there is a backlog.
+    pub(super) async fn fold_next(&self, backlog: bool) -> Result<Folded, DbError> {
+        let limit = match (self.db.is_postgres(), backlog) {
+            (false, _) => BATCH_EVENTS_SQLITE,
+            (true, false) => BATCH_EVENTS_POSTGRES,
+            (true, true) => BATCH_EVENTS_BACKLOG,
+        };
         let events = self.db.pending_events(&self.lease, self.clock.now(), limit, BATCH_BYTES).await?;
-        if events.is_empty() {
-            return Ok(Step::Idle);
-        }
+        let bytes: usize = events.iter().map(|event| event.body.len()).sum();
+        let was_full = events.len() as i64 >= limit || bytes as i64 > BATCH_BYTES / 2;
         let mut directories: BTreeMap<DirectoryId, Vec<Decoded>> = BTreeMap::new();
         let (mut failure, mut step) = (None, Step::Idle);
         for event in events {
@@ -50,16 +69,20 @@ impl Engine {
                 }
             }
         }
+        let mut folded = Vec::new();
         for (directory, decoded) in directories {
             // One directory that cannot be folded stops no other.
             match self.fold_directory(&directory, decoded).await {
-                Ok(()) => step = Step::Ran,
+                Ok(()) => {
+                    step = Step::Ran;
+                    folded.push(directory);
+                }
                 // Another worker got there first: it folds the events.
                 Err(DbError::LeaseLost(_)) => {}
                 Err(error) => failure = Some(error),
             }
         }
-        failure.map_or(Ok(step), Err)
+        failure.map_or(Ok(Folded { step, was_full, directories: folded }), Err)
     }
 
     /// Folds one directory's events together; if the data of one is refused, singly, so that it holds up no other.
@@ -121,8 +144,9 @@ impl Engine {
         self.count_visible(&applied);
         for ((status, reason), ids) in &ends {
             self.count_folded(EventStatus::from_stored(status), ids.len());
+            tracing::info!(directory_id = %directory, events = ids.len(), first = ids[0], status, reason, "events folded");
             for event_id in ids {
-                tracing::info!(event_id, directory_id = %directory, status, reason, "event folded");
+                tracing::debug!(event_id, directory_id = %directory, status, reason, "event folded");
             }
         }
         Ok(())

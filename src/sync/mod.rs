@@ -2,10 +2,12 @@
 //!
 //! Each has a `step` that does one bounded piece of work; production loops over it, tests call it.
 
+mod ahead;
 mod alive;
 mod answers;
 mod fetch;
 mod fold;
+mod gather;
 mod lately;
 mod plan;
 mod planning;

@@ -1,5 +1,14 @@
 //! The scan of a directory: every user, group and membership, page by page, and a mark for what was not listed.
 
+use std::ops::Range;
+use std::pin::Pin;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::ahead::{Lists, Room};
 use super::refresh::Sent;
 use super::{Engine, SyncError};
 use crate::clock::Timestamp;
@@ -7,21 +16,61 @@ use crate::db::{DbError, Scan, ScanPhase, brake, lease, scan, working_set};
 use crate::metrics::{DriftKind, ScanEnd};
 use crate::mirror::{self, Answer, EdgeKey, Entity, Touched, TruthContext, WorkingSet};
 use crate::model::{
-    DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, Paging, SyncStatus,
-    UserRecord,
+    DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, Paging, SyncStatus, UserRecord, UserRow,
 };
 use crate::workos::{ApiError, ListFilter, Priority, WorkosClient};
 
+/// Numbers that are taken together.
+const NUMBERS_AT_ONCE: usize = 64;
+/// Groups whose members are read in one step, and requests for them that are under way together.
+const GROUPS_IN_A_STEP: i64 = 64;
+const REQUESTS_AT_ONCE: usize = 8;
+/// After this long no list is begun, so that marks have their turn.
+const STEP: TimeDelta = TimeDelta::milliseconds(250);
+/// Pages in one transaction. On SQLite they hold the write lock.
+const PAGES_POSTGRES: usize = 10;
+const PAGES_SQLITE: usize = 3;
+
 /// One page, and how far the scan is once it is written.
-struct ScanPage {
-    /// When the scan was asked for, as it stood before its first page was.
-    requested_at: Option<Timestamp>,
-    /// Whether the directory was to be scanned anew before the page was asked for.
+pub(super) struct ScanPage {
+    pub(super) users: Vec<UserRecord>,
+    pub(super) groups: Vec<GroupRecord>,
+    pub(super) next: Option<Scan>,
+    pub(super) context: TruthContext,
+}
+
+/// What a scan found before its first request was sent.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Whether the directory was to be scanned anew.
     anew: bool,
-    users: Vec<UserRecord>,
-    groups: Vec<GroupRecord>,
-    next: Option<Scan>,
-    context: TruthContext,
+    /// When a scan was asked for.
+    requested_at: Option<Timestamp>,
+}
+
+/// Under which number an answer is applied is known once it is.
+fn context(client: &WorkosClient, number: i64, asked_at: Timestamp, now: Timestamp) -> TruthContext {
+    TruthContext { number, sent_at: client.in_server_time(asked_at), asked_at, now, applied_under: number }
+}
+
+fn numbers_from(first: i64) -> Range<i64> {
+    first..first + NUMBERS_AT_ONCE as i64
+}
+
+/// Where the limits leave little room, requests at once would only wait, with their numbers growing old.
+fn requests_at_once(client: &WorkosClient, directory: &DirectoryId) -> usize {
+    let (spacing, _) = client.spacing();
+    let by_limit = Duration::from_millis(100).as_micros().checked_div(spacing.as_micros()).unwrap_or(u128::MAX);
+    let room = client.users_room(directory, 0).unwrap_or_default() as usize;
+    usize::try_from(by_limit).unwrap_or(usize::MAX).min(room).clamp(1, REQUESTS_AT_ONCE)
+}
+
+/// Waits for what is being written.
+async fn written<T>(writing: &mut Option<Pin<Box<impl Future<Output = T>>>>) -> T {
+    match writing {
+        Some(writing) => writing.await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Engine {
@@ -63,28 +112,96 @@ impl Engine {
     /// What is known of a directory at this moment, outside any lock.
     pub(super) async fn look_at(&self, directory: &DirectoryId) -> Result<Entity<DirectoryRow>, DbError> {
         let mut connection = self.db.read().await?;
-        Ok(working_set::load(&mut connection, directory, &Touched::default()).await?.directory)
+        working_set::load_only_directory(&mut connection, directory).await
     }
 
-    /// Reads and writes the next page of a directory's scan.
-    pub(super) async fn scan_page(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
-        let number = self.db.next_number(directory, &self.lease).await?;
-        let sent_at = self.clock.now();
-        let anew = self.look_at(directory).await?.row.is_none_or(|row| row.sync_status == SyncStatus::Never);
+    /// Reads and writes the next pages of a directory's scan: those of one list, or the members of some groups. While pages
+    /// are written the next ones are read, and what has come meanwhile is written together.
+    pub(super) async fn scan_pages(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
+        // Taken before anything is sent, as each has to be; that some of them wait is on the safe side.
+        let first = self.db.next_numbers(directory, &self.lease, NUMBERS_AT_ONCE).await?;
+        let mut numbers = numbers_from(first);
+        let began = self.clock.now();
+        let row = self.look_at(directory).await?.row;
+        let anew = row.as_ref().is_none_or(|row| row.sync_status == SyncStatus::Never);
+        let before = Before { anew, requested_at: self.db.scan_requested_at(directory).await? };
+        let is_first = row.is_none_or(|row| row.last_synced_at.is_none());
         // A directory that has to be scanned anew begins at the beginning, whatever checkpoint there is.
         let checkpoint = if anew { None } else { self.db.scan(directory).await? };
-        let scan = checkpoint.unwrap_or_else(|| Scan::from_the_beginning(number));
-        let requested_at = self.db.scan_requested_at(directory).await?;
-        let page = match self.read_page(client, directory, scan.clone(), number, sent_at).await {
-            Ok(page) => ScanPage { requested_at, anew, ..page },
-            Err(error) => {
-                // A list that cannot be followed is read from its beginning; after an outage the scan goes on.
-                let restart = matches!(error, SyncError::Api(ApiError::Undecodable(_)));
-                self.write_failed(directory, restart).await?;
-                return Err(error);
+        let scan = checkpoint.unwrap_or_else(|| Scan::from_the_beginning(first));
+        let places = self.lists_to_read(directory, &scan).await?;
+        if places.is_empty() {
+            let context = context(client, first, began, began);
+            let (users, groups) = (Vec::new(), Vec::new());
+            self.write_pages(directory, vec![(scan, ScanPage { users, groups, next: None, context })], before).await?;
+            return Ok(());
+        }
+        let mut lists = Lists::new(places);
+        let (mut reading, mut writing) = (FuturesUnordered::new(), None);
+        let (mut failure, mut stops) = (None, false);
+        loop {
+            let is_late = self.clock.now() - began > STEP;
+            stops |= is_late && !lists.others_wait();
+            if !stops && numbers.is_empty() && writing.is_none() {
+                numbers = numbers_from(self.db.next_numbers(directory, &self.lease, NUMBERS_AT_ONCE).await?);
             }
-        };
-        self.write_page(directory, &scan, page).await
+            let room = Room { requests: requests_at_once(client, directory), begins: !is_late };
+            while !stops
+                && !numbers.is_empty()
+                && let Some((index, place)) = lists.ask(room)
+                && let Some(number) = numbers.next()
+            {
+                let sent_at = self.clock.now();
+                let page = self.read_page(client, directory, place, number, sent_at);
+                reading.push(async move { (index, page.await) });
+            }
+            if writing.is_none() {
+                let pages = lists.take(if self.db.is_postgres() { PAGES_POSTGRES } else { PAGES_SQLITE });
+                if !pages.is_empty() {
+                    writing = Some(Box::pin(self.write_pages(directory, pages, before)));
+                } else if reading.is_empty() {
+                    break;
+                }
+            }
+            tokio::select! {
+                biased;
+                Some((index, page)) = reading.next(), if !reading.is_empty() => match page {
+                    Ok(page) => lists.answered(index, page),
+                    Err(error) => {
+                        failure.get_or_insert(error);
+                        stops = true;
+                    }
+                },
+                written = written(&mut writing), if writing.is_some() => {
+                    writing = None;
+                    if !written? {
+                        return Ok(());
+                    }
+                    // What was begun is read to its end, unless something does not wait for that.
+                    stops |= is_late && self.has_something_urgent(directory, is_first).await?;
+                }
+            }
+        }
+        let Some(error) = failure else { return Ok(()) };
+        // A list that cannot be followed is read from its beginning; after an outage the scan goes on.
+        let restart = matches!(error, SyncError::Api(ApiError::Undecodable(_)));
+        self.write_failed(directory, restart).await?;
+        Err(error)
+    }
+
+    /// The lists that come next, all of one phase: none if the scan is over.
+    async fn lists_to_read(&self, directory: &DirectoryId, scan: &Scan) -> Result<Vec<Scan>, DbError> {
+        if scan.phase != ScanPhase::Members || scan.cursor.is_some() {
+            return Ok(vec![scan.clone()]);
+        }
+        let groups = self.db.next_groups(directory, scan.group.as_ref(), GROUPS_IN_A_STEP).await?;
+        Ok(groups.into_iter().map(|group| Scan { group: Some(group), ..scan.clone() }).collect())
+    }
+
+    /// Whether marks are due for which a scan is interrupted. A first scan fetches what is marked anyway.
+    async fn has_something_urgent(&self, directory: &DirectoryId, is_first: bool) -> Result<bool, DbError> {
+        let due = self.db.due_marks(directory, self.clock.now(), 1).await?;
+        Ok(due.iter().any(|mark| mark.urgent || !is_first))
     }
 
     async fn read_page(
@@ -98,34 +215,20 @@ impl Engine {
         let caller = client.on_behalf_of(directory, Priority::Bulk);
         let phase = scan.phase;
         let cursor = scan.cursor.take();
-        let (mut users, mut groups, mut finished) = (Vec::new(), Vec::new(), false);
-        let whole = ListFilter::Directory(directory);
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
         match scan.phase {
-            ScanPhase::Users => {
-                let page = caller.users(whole, cursor.as_deref()).await?;
-                page.note_in(&mut scan.paging, |user| user.id.as_str())?;
-                users = page.records;
-                scan.cursor = page.after;
-            }
             ScanPhase::Groups => {
-                let page = caller.groups(whole, cursor.as_deref()).await?;
+                let page = caller.groups(ListFilter::Directory(directory), cursor.as_deref()).await?;
                 page.note_in(&mut scan.paging, |group| group.id.as_str())?;
                 groups = page.records;
                 scan.cursor = page.after;
             }
-            ScanPhase::Members => {
-                if cursor.is_none() {
-                    scan.group = self.db.next_group(directory, scan.group.as_ref()).await?;
-                }
-                match &scan.group {
-                    Some(group) => {
-                        let page = caller.users(ListFilter::Group(group), cursor.as_deref()).await?;
-                        page.note_in(&mut scan.paging, |user| user.id.as_str())?;
-                        users = page.records;
-                        scan.cursor = page.after;
-                    }
-                    None => finished = true,
-                }
+            ScanPhase::Users | ScanPhase::Members => {
+                let list = scan.group.as_ref().map_or(ListFilter::Directory(directory), ListFilter::Group);
+                let page = caller.users(list, cursor.as_deref()).await?;
+                page.note_in(&mut scan.paging, |user| user.id.as_str())?;
+                users = page.records;
+                scan.cursor = page.after;
             }
         }
         if scan.cursor.is_none() {
@@ -135,61 +238,60 @@ impl Engine {
                 ScanPhase::Groups | ScanPhase::Members => ScanPhase::Members,
             };
         }
-        // Under which number it is applied is known once it is.
-        let context = TruthContext {
-            number,
-            sent_at: client.in_server_time(sent_at),
-            asked_at: sent_at,
-            now: self.clock.now(),
-            applied_under: number,
-        };
-        Ok(ScanPage { requested_at: None, anew: false, users, groups, next: (!finished).then_some(scan), context })
+        let context = context(client, number, sent_at, self.clock.now());
+        Ok(ScanPage { users, groups, next: Some(scan), context })
     }
 
-    async fn write_page(&self, directory: &DirectoryId, read: &Scan, mut page: ScanPage) -> Result<(), SyncError> {
-        let now = page.context.now;
-        let members_of = if read.phase == ScanPhase::Members {
-            page.next.as_ref().and_then(|scan| scan.group.clone())
-        } else {
-            None
-        };
+    /// Writes pages in one transaction. `false` if the scan cannot go on from them.
+    async fn write_pages(
+        &self,
+        directory: &DirectoryId,
+        mut pages: Vec<(Scan, ScanPage)>,
+        before: Before,
+    ) -> Result<bool, DbError> {
+        let now = self.clock.now();
         let mut touched = Touched::default();
-        touched.users.extend(page.users.iter().map(|user| user.id.clone()));
-        touched.groups.extend(page.groups.iter().map(|group| group.id.clone()));
-        if let Some(group) = &members_of {
-            page.users.iter().for_each(|user| touched.add_edge(group.clone(), user.id.clone()));
+        for (read, page) in &pages {
+            touched.users.extend(page.users.iter().map(|user| user.id.clone()));
+            touched.groups.extend(page.groups.iter().map(|group| group.id.clone()));
+            if let Some(group) = &read.group {
+                page.users.iter().for_each(|user| touched.add_edge(group.clone(), user.id.clone()));
+            }
         }
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        page.context.applied_under = lease::lock(connection, directory, &self.lease).await?;
+        let applied_under = lease::lock(connection, directory, &self.lease).await?;
+        pages.iter_mut().for_each(|(_, page)| page.context.applied_under = applied_under);
         let mut set = working_set::load(connection, directory, &touched).await?;
-        if set.directory.is_gone() {
-            // It was deleted while we read: there is nothing left to scan.
+        let begins = pages.first().is_some_and(|(read, page)| read.number == page.context.number);
+        let is_new = set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never);
+        if set.directory.is_gone() || (is_new && !(begins && before.anew)) {
+            // It was deleted while we read, and nothing is left to scan; or linked anew, and the scan has to begin again.
             scan::save_scan(connection, directory, None).await?;
-            return Ok(transaction.commit().await?);
+            transaction.commit().await?;
+            return Ok(false);
         }
-        let begins = read.number == page.context.number;
-        if !page.anew && set.directory.row.as_ref().is_some_and(|row| row.sync_status == SyncStatus::Never) {
-            // It was linked or deleted anew while we read: the scan has to begin again.
-            scan::save_scan(connection, directory, None).await?;
-            return Ok(transaction.commit().await?);
-        }
-        if let Some(requested_at) = page.requested_at.filter(|_| begins) {
+        if let Some(requested_at) = before.requested_at.filter(|_| begins) {
             scan::requested_scan_begins(connection, directory, requested_at).await?;
         }
         let is_first = set.directory.row.as_ref().is_none_or(|row| row.last_synced_at.is_none());
-        let mut drift = apply_page(&mut set, &page, members_of.as_ref());
-        let finished = page.next.is_none();
-        if finished {
+        let mut drift = Drift::default();
+        for (read, page) in &pages {
+            apply_page(&mut set, read, page, &mut drift);
+        }
+        let next = pages.last().and_then(|(_, page)| page.next.as_ref());
+        if next.is_none()
+            && let Some((read, page)) = pages.last()
+        {
             for target in scan::not_listed_since(connection, directory, read.number).await? {
                 drift.extra += 1;
                 set.mark(target, page.context.number, now);
             }
         }
-        set_status(&mut set, if finished { SyncStatus::Synced } else { SyncStatus::Running }, now);
+        set_status(&mut set, if next.is_none() { SyncStatus::Synced } else { SyncStatus::Running }, now);
         working_set::save(connection, &set, now).await?;
-        scan::save_scan(connection, directory, page.next.as_ref()).await?;
-        if finished {
+        scan::save_scan(connection, directory, next).await?;
+        if next.is_none() {
             brake::release_if_settled(connection, directory).await?;
         }
         transaction.commit().await?;
@@ -197,12 +299,12 @@ impl Engine {
         if !is_first {
             self.count_drift(&drift);
         }
-        tracing::debug!(directory_id = %directory, phase = ?read.phase, users = page.users.len(), groups = page.groups.len(), ?drift, "page scanned");
-        if finished {
+        tracing::debug!(directory_id = %directory, pages = pages.len(), users = touched.users.len(), ?drift, "pages scanned");
+        if next.is_none() {
             self.metrics.scan(ScanEnd::Finished);
             tracing::info!(directory_id = %directory, not_listed = drift.extra, "directory scanned");
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn write_failed(&self, directory: &DirectoryId, restart: bool) -> Result<(), DbError> {
@@ -250,15 +352,18 @@ impl Drift {
     }
 }
 
-fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&DirectoryGroupId>) -> Drift {
+fn apply_page(set: &mut WorkingSet, read: &Scan, page: &ScanPage, drift: &mut Drift) {
     let directory = set.directory_id.clone();
-    let mut drift = Drift::default();
     for user in page.users.iter().filter(|user| user.directory_id == directory) {
-        let shown = set.user(&user.id).row.as_ref().is_some_and(|row| row.deleted_at.is_none());
-        let marked = set.marks.contains_key(&MarkTarget::User(user.id.clone()));
-        mirror::user_truth(set, &user.id, Answer::Is(user.clone()), &page.context);
-        drift.add(marked, shown, set.user(&user.id).row_changed);
-        if let Some(group) = members_of {
+        if !(read.group.is_some() && is_known_already(set, user, read.number)) {
+            let shown = set.user(&user.id).row.as_ref().is_some_and(|row| row.deleted_at.is_none());
+            let marked = set.marks.contains_key(&MarkTarget::User(user.id.clone()));
+            let was_changed = std::mem::take(&mut set.user(&user.id).row_changed);
+            mirror::user_truth(set, &user.id, Answer::Is(user.clone()), &page.context);
+            drift.add(marked, shown, set.user(&user.id).row_changed);
+            set.user(&user.id).row_changed |= was_changed;
+        }
+        if let Some(group) = &read.group {
             let key = (group.clone(), user.id.clone());
             let shown = set.edge(&key).was_present;
             let marked = is_edge_marked(set, &key);
@@ -272,14 +377,16 @@ fn apply_page(set: &mut WorkingSet, page: &ScanPage, members_of: Option<&Directo
         mirror::group_truth(set, &group.id, Answer::Is(group.clone()), &page.context);
         drift.add(marked, shown, set.group(&group.id).row_changed);
     }
-    // The lists of a finished scan cover what asked for whole lists.
-    if page.next.is_none() {
-        let lists = set.marks.keys().filter(|target| matches!(target, MarkTarget::GroupMembers(_))).cloned();
-        for target in lists.collect::<Vec<_>>() {
-            set.clear_mark(&target, page.context.number);
-        }
-    }
-    drift
+}
+
+/// Whether this scan has said the same of the user already, with nothing in between: then there is nothing to write, and
+/// each user would be written once more with each group.
+fn is_known_already(set: &WorkingSet, user: &UserRecord, since: i64) -> bool {
+    let shown = |row: &UserRow| row.record == *user && row.deleted_at.is_none() && row.verified_at.is_some();
+    !set.marks.contains_key(&MarkTarget::User(user.id.clone()))
+        && set.users.get(&user.id).is_some_and(|known| {
+            known.memory.hint.is_none() && known.memory.truth_number >= since && known.row.as_ref().is_some_and(shown)
+        })
 }
 
 fn is_edge_marked(set: &WorkingSet, (group, user): &EdgeKey) -> bool {

@@ -71,7 +71,7 @@ impl Engine {
             ScanToDo::First => {
                 let urgent: Vec<Mark> = marks.into_iter().filter(|mark| mark.urgent).collect();
                 self.refresh_beside_scan(client, directory, urgent, Marks::Urgent).await?;
-                self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
+                self.timed(RefreshStep::ScanPage, self.scan_pages(client, directory)).await?;
             }
             ScanToDo::Again { begins } => {
                 if begins {
@@ -80,7 +80,7 @@ impl Engine {
                 }
                 // A long scan must not keep a change waiting.
                 self.refresh_beside_scan(client, directory, marks, Marks::All).await?;
-                self.timed(RefreshStep::ScanPage, self.scan_page(client, directory)).await?;
+                self.timed(RefreshStep::ScanPage, self.scan_pages(client, directory)).await?;
             }
         }
         Ok(Step::Ran)

@@ -8,9 +8,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::alive::{alive_loop, news_loop};
+use super::gather::{FOLD_REST, Gathering, LULL};
 use super::turns::{Backoff, Turns};
 use super::{Engine, Step, SyncError, retention};
-use crate::db::DbError;
+use crate::db::{DbError, Due};
 use crate::model::DirectoryId;
 use crate::workos::ApiError;
 
@@ -48,8 +49,11 @@ impl Worker {
         });
         let alive = tokio::spawn(alive_loop(Arc::clone(&engine), stopped.clone()));
         let news = tokio::spawn(news_loop(Arc::clone(&engine), Arc::clone(&committed), stopped.clone()));
-        let fold = tokio::spawn(fold_loop(Arc::clone(&engine), committed, Arc::clone(&folded), stopped.clone()));
-        let refresh = tokio::spawn(refresh_loop(Arc::clone(&engine), Arc::clone(&folded), stopped.clone()));
+        let gathering = Arc::new(Gathering::default());
+        let told = (Arc::clone(&folded), Arc::clone(&gathering));
+        let fold = tokio::spawn(fold_loop(Arc::clone(&engine), committed, told, stopped.clone()));
+        let hears = (Arc::clone(&folded), gathering);
+        let refresh = tokio::spawn(refresh_loop(Arc::clone(&engine), hears, stopped.clone()));
         let retention = retention::run(Arc::clone(&engine), stopped.clone());
         let schedule = schedule_loop(Arc::clone(&engine), folded, stopped);
         let schedule = tokio::spawn(async {
@@ -85,16 +89,29 @@ impl Worker {
     }
 }
 
-async fn fold_loop(engine: Arc<Engine>, committed: Arc<Notify>, folded: Arc<Notify>, mut stop: watch::Receiver<bool>) {
-    let mut backoff = Backoff::new();
+async fn fold_loop(
+    engine: Arc<Engine>,
+    committed: Arc<Notify>,
+    (folded, gathering): (Arc<Notify>, Arc<Gathering>),
+    mut stop: watch::Receiver<bool>,
+) {
+    let (mut backoff, mut backlog) = (Backoff::new(), false);
     while !*stop.borrow() {
-        let rest = match engine.fold_step().await {
-            Ok(Step::Ran) => {
+        let rest = match engine.fold_next(backlog).await {
+            Ok(done) if done.step == Step::Ran => {
                 backoff.reset();
+                backlog = done.was_full;
+                gathering.folded(done.directories, Instant::now());
                 folded.notify_one();
+                if !backlog {
+                    tokio::select! {
+                        () = tokio::time::sleep(FOLD_REST) => {}
+                        _ = stop.changed() => {}
+                    }
+                }
                 continue;
             }
-            Ok(Step::Idle) => REST,
+            Ok(_) => REST,
             Err(error) => {
                 tracing::error!(%error, "events cannot be folded; they stay in the inbox");
                 backoff.next(LONGEST_BACKOFF[0])
@@ -124,16 +141,34 @@ async fn schedule_loop(engine: Arc<Engine>, requested: Arc<Notify>, mut stop: wa
     }
 }
 
-async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+async fn refresh_loop(
+    engine: Arc<Engine>,
+    (folded, gathering): (Arc<Notify>, Arc<Gathering>),
+    mut stop: watch::Receiver<bool>,
+) {
     let mut tasks: JoinSet<(DirectoryId, bool)> = JoinSet::new();
     let mut turns = Turns::default();
     let discovery = tokio::spawn(discover(Arc::clone(&engine), Arc::clone(&folded)));
     while !*stop.borrow() {
+        let mut rest = REST;
         if engine.client.is_some() {
             match engine.db.directories_to_refresh(engine.clock.now(), &engine.lease).await {
-                Ok(due) => {
-                    for turn in turns.choose(due, Instant::now()) {
-                        tasks.spawn(refresh_directory(Arc::clone(&engine), turn.directory, turn.failed_before));
+                Ok(mut due) => {
+                    let now = Instant::now();
+                    // Only what verifies that something was taken away never waits.
+                    due.retain(|(directory, what)| {
+                        let held = *what == Due::Marks && gathering.holds(directory, now);
+                        rest = if held { LULL } else { rest };
+                        !held
+                    });
+                    for turn in turns.choose(due, now) {
+                        gathering.begins(&turn.directory, now);
+                        tasks.spawn(refresh_directory(
+                            Arc::clone(&engine),
+                            Arc::clone(&gathering),
+                            turn.directory,
+                            turn.failed_before,
+                        ));
                     }
                 }
                 Err(error) => tracing::error!(%error, "what has to be fetched cannot be read"),
@@ -141,7 +176,7 @@ async fn refresh_loop(engine: Arc<Engine>, folded: Arc<Notify>, mut stop: watch:
         }
         tokio::select! {
             () = folded.notified() => {}
-            () = tokio::time::sleep(REST) => {}
+            () = tokio::time::sleep(rest) => {}
             _ = stop.changed() => {}
             Some(done) = tasks.join_next() => match done {
                 Ok((directory, failed)) => turns.ended(directory, failed, longest_backoff(&engine), Instant::now()),
@@ -197,6 +232,7 @@ async fn poll_loop(engine: Arc<Engine>, committed: Arc<Notify>, interval: Durati
 /// failed: it is the caller who waits, so that a directory that fails keeps no other from its turn.
 async fn refresh_directory(
     engine: Arc<Engine>,
+    gathering: Arc<Gathering>,
     directory: DirectoryId,
     mut failed_before: bool,
 ) -> (DirectoryId, bool) {
@@ -210,6 +246,9 @@ async fn refresh_directory(
             Ok(Step::Ran) => {
                 if std::mem::take(&mut failed_before) {
                     note(&engine, &directory, None).await;
+                }
+                if gathering.holds(&directory, Instant::now()) {
+                    break;
                 }
             }
             Err(SyncError::Db(DbError::LeaseLost(_)) | SyncError::Api(ApiError::Withheld)) => {

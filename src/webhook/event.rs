@@ -1,9 +1,11 @@
 //! The event envelope, and what an event hints at. Pure.
 
 use chrono::TimeDelta;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::envelope;
 use crate::clock::Timestamp;
 use crate::model::{
     Change, DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, EventId, GroupRecord, Hint, HintKey,
@@ -68,7 +70,7 @@ pub fn reason_to_ignore(event_type: &str) -> Option<&'static str> {
     }
 }
 
-fn decode(body: &[u8]) -> Result<Value, EventError> {
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, EventError> {
     read_json(body).map_err(|error| EventError::NotJson(error.line(), error.column()))
 }
 
@@ -77,8 +79,8 @@ fn text(value: &Value, field: &str) -> Option<String> {
 }
 
 /// Text that goes into an indexed or filtered column: what is too long for an id is not one.
-fn short_text(value: &Value, field: &str) -> Option<String> {
-    text(value, field).filter(|text| !text.is_empty() && text.len() <= crate::model::MAX_ID_BYTES)
+fn short(text: Option<String>) -> Option<String> {
+    text.map(without_nul).filter(|text| !text.is_empty() && text.len() <= crate::model::MAX_ID_BYTES)
 }
 
 /// Reads an envelope; unknown fields are of no concern.
@@ -86,18 +88,18 @@ fn short_text(value: &Value, field: &str) -> Option<String> {
 /// # Errors
 /// [`EventError`] if the body is not JSON or lacks `id` or `event`.
 pub fn parse_envelope(body: &[u8]) -> Result<Envelope, EventError> {
-    let value = decode(body)?;
-    let event_type = short_text(&value, "event").ok_or(EventError::NotAnEnvelope("it has no event"))?;
-    let id = text(&value, "id").ok_or(EventError::NotAnEnvelope("it has no id"))?;
+    let fields: envelope::Fields = decode(body)?;
+    let fields = fields.0;
+    let event_type = short(fields.event).ok_or(EventError::NotAnEnvelope("it has no event"))?;
+    let id = fields.id.map(without_nul).ok_or(EventError::NotAnEnvelope("it has no id"))?;
     let event_id = EventId::new(id).map_err(|_| EventError::NotAnEnvelope("its id is empty or too long"))?;
-    let data = value.get("data").unwrap_or(&Value::Null);
     let is_directory = event_type.matches('.').count() == 1 && event_type.starts_with("dsync.");
-    let own_id = if is_directory { short_text(data, "id") } else { None };
+    let own_id = if is_directory { short(fields.data.id) } else { None };
     Ok(Envelope {
         event_id,
-        directory_id: short_text(data, "directory_id").or(own_id),
-        organization_id: short_text(data, "organization_id"),
-        occurred_at: text(&value, "created_at").as_deref().and_then(parse_timestamp),
+        directory_id: short(fields.data.directory_id).or(own_id),
+        organization_id: short(fields.data.organization_id),
+        occurred_at: fields.created_at.map(without_nul).as_deref().and_then(parse_timestamp),
         event_type,
     })
 }
@@ -122,7 +124,7 @@ pub fn parse_hint(
     body: &[u8],
     received_at: Timestamp,
 ) -> Result<Hint, EventError> {
-    let value = decode(body)?;
+    let value: Value = decode(body)?;
     let data = value.get("data").unwrap_or(&Value::Null);
     let change = parse_change(event_type, data)?;
     let occurred_at = text(&value, "created_at").as_deref().and_then(parse_timestamp).unwrap_or(received_at);
@@ -206,6 +208,7 @@ fn group_snapshot(data: &Value) -> Option<Box<GroupRecord>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn body(event: &str, data: &Value) -> Vec<u8> {
@@ -266,10 +269,85 @@ mod tests {
         assert!(envelope.occurred_at.is_some());
     }
 
-    proptest::proptest! {
+    /// The same by way of a tree of everything.
+    fn envelope_by_tree(body: &[u8]) -> Result<Envelope, EventError> {
+        let value: Value = decode(body)?;
+        let field = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
+        let event_type = short(field(&value, "event")).ok_or(EventError::NotAnEnvelope("it has no event"))?;
+        let id = text(&value, "id").ok_or(EventError::NotAnEnvelope("it has no id"))?;
+        let event_id = EventId::new(id).map_err(|_| EventError::NotAnEnvelope("its id is empty or too long"))?;
+        let data = value.get("data").unwrap_or(&Value::Null);
+        let is_directory = event_type.matches('.').count() == 1 && event_type.starts_with("dsync.");
+        let own_id = if is_directory { short(field(data, "id")) } else { None };
+        Ok(Envelope {
+            event_id,
+            directory_id: short(field(data, "directory_id")).or(own_id),
+            organization_id: short(field(data, "organization_id")),
+            occurred_at: text(&value, "created_at").as_deref().and_then(parse_timestamp),
+            event_type,
+        })
+    }
+
+    #[test]
+    fn what_is_not_kept_of_a_body_is_checked_all_the_same() {
+        let deep = |depth: usize| format!(r#"{{"id":"1","event":"e","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let (shallow, deep) = (deep(100), deep(200));
+        for body in [
+            r#"{"id":"1","event":"e","x":1e999}"#,
+            r#"{"id":"1","event":"e","x":"\ud83d"}"#,
+            r#"{"id":"1","event":"e","x":"\x"}"#,
+            r#"{"id":"1","id":2,"event":"e"}"#,
+            r#"{"id":2,"id":"1","event":"e","data":{"id":"2"},"data":[{"id":"1"}]}"#,
+            r#"{"id":"1","event":"dsync.deleted","data":{"id":"2","directory_id":""}}"#,
+            r#"{"id":"1","event":"dsync.user.deleted","data":{"id":"2","data":{"directory_id":"3"}}} x"#,
+            r#"["id"]"#,
+            &shallow,
+            &deep,
+        ] {
+            assert_eq!(parse_envelope(body.as_bytes()), envelope_by_tree(body.as_bytes()), "{body}");
+        }
+        let not_utf_8 = b"{\"id\":\"1\",\"event\":\"e\",\"x\":\"\xff\"}";
+        assert_eq!(parse_envelope(not_utf_8), envelope_by_tree(not_utf_8));
+    }
+
+    fn any_json() -> impl Strategy<Value = String> {
+        let key = prop_oneof![
+            Just("id"),
+            Just("event"),
+            Just("data"),
+            Just("directory_id"),
+            Just("organization_id"),
+            Just("created_at"),
+            Just("x"),
+        ];
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("1.5e3".to_owned()),
+            Just("-".to_owned()),
+            Just("true".to_owned()),
+            "\"(dsync[.](user[.])?deleted|[a-z]{0,3}|2020-01-01T00:00:00Z|.u0000)\"",
+        ];
+        leaf.prop_recursive(4, 24, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec((key.clone(), inner.clone()), 0..6).prop_map(|fields| {
+                    let fields: Vec<String> =
+                        fields.into_iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+                    format!("{{{}}}", fields.join(","))
+                }),
+                prop::collection::vec(inner, 0..3).prop_map(|items| format!("[{}]", items.join(","))),
+            ]
+        })
+    }
+
+    proptest! {
         #[test]
         fn no_body_makes_the_parser_panic(body: Vec<u8>) {
             let _ = parse_envelope(&body);
+        }
+
+        #[test]
+        fn an_envelope_says_what_the_whole_tree_says(body in any_json()) {
+            prop_assert_eq!(parse_envelope(body.as_bytes()), envelope_by_tree(body.as_bytes()));
         }
     }
 }

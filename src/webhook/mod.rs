@@ -1,6 +1,7 @@
 //! `POST /api/webhooks/workos/directory-sync`: verified by type, stored, and only then answered.
 
 mod body;
+mod envelope;
 pub mod event;
 pub mod signature;
 

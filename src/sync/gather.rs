@@ -1,0 +1,90 @@
+//! Lets what comes in a burst gather, so that an entity is fetched once and not after each of its events. Pure.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::DirectoryId;
+
+/// How long fold rests before it looks for more, if it could take all there was: an event that comes alone is folded at
+/// once, and those that come in its wake share their statements.
+pub(super) const FOLD_REST: Duration = Duration::from_millis(20);
+/// A burst is over when nothing has come for so long.
+pub(super) const LULL: Duration = Duration::from_millis(100);
+/// A directory waits no longer than this for the end of a burst.
+const LONGEST: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    /// Since when there has been something to wait for.
+    since: Instant,
+    last: Instant,
+    /// What came first, after a time without events.
+    alone: bool,
+}
+
+/// The directories whose events come in bursts.
+#[derive(Debug, Default)]
+pub(super) struct Gathering(Mutex<HashMap<DirectoryId, Burst>>);
+
+impl Gathering {
+    /// Events of these directories were folded.
+    pub(super) fn folded(&self, directories: Vec<DirectoryId>, now: Instant) {
+        let mut bursts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bursts.retain(|_, burst| now.saturating_duration_since(burst.last) < LONGEST);
+        for directory in directories {
+            let burst = Burst { since: now, last: now, alone: true };
+            bursts
+                .entry(directory)
+                .and_modify(|burst| {
+                    if std::mem::take(&mut burst.alone) {
+                        burst.since = now;
+                    }
+                    burst.last = now;
+                })
+                .or_insert(burst);
+        }
+    }
+
+    /// The directory has its turn: what comes from now on is waited for anew.
+    pub(super) fn begins(&self, directory: &DirectoryId, now: Instant) {
+        if let Some(burst) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(directory) {
+            burst.since = now;
+        }
+    }
+
+    /// Whether the directory's marks are better left alone for a moment.
+    pub(super) fn holds(&self, directory: &DirectoryId, now: Instant) -> bool {
+        let bursts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bursts.get(directory).is_some_and(|burst| {
+            !burst.alone
+                && now.saturating_duration_since(burst.last) < LULL
+                && now.saturating_duration_since(burst.since) < LONGEST
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_alone_is_never_held_and_a_burst_not_for_long() {
+        let (gathering, start) = (Gathering::default(), Instant::now());
+        let id = DirectoryId::from_stored("directory_1".to_owned());
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        gathering.folded(vec![id.clone()], start);
+        assert!(!gathering.holds(&id, start));
+        for at in (20..2000).step_by(20) {
+            gathering.folded(vec![id.clone()], after(at));
+            assert_eq!(gathering.holds(&id, after(at)), at < 1020, "{at}");
+        }
+        gathering.begins(&id, after(2000));
+        assert!(gathering.holds(&id, after(2010)));
+        assert!(!gathering.holds(&id, after(2090)), "nothing has come for a while");
+        gathering.folded(vec![id.clone()], after(4000));
+        assert!(!gathering.holds(&id, after(4000)));
+    }
+}
