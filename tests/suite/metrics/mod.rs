@@ -120,7 +120,7 @@ async fn outage(scene: &Scene, user: &str) {
     assert!(wait_until(PATIENCE, waits).await);
     scene.emulator.set_fault(ApiFault::RateLimited);
     let paused = async || scrape(scene).await.get("api_pauses_total{scope=\"directory\"}") >= 1.0;
-    assert!(wait_until(PATIENCE, paused).await);
+    assert!(wait_until(PATIENCE, paused).await, "{}", scrape(scene).await.text);
     scene.emulator.set_fault(ApiFault::Status(401));
     let refused = "api_requests_total{path=\"/directory_users/{id}\",status=\"401\"}";
     assert!(wait_until(PATIENCE, async || scrape(scene).await.get(refused) >= 1.0).await);

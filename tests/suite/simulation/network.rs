@@ -34,6 +34,7 @@ pub struct Network {
     groups: Vec<String>,
     pub waiting: Vec<EmittedEvent>,
     pub arrived: Vec<EmittedEvent>,
+    lost_deletions: Vec<EmittedEvent>,
     /// Every event there was, lost ones too.
     pub emitted: HashMap<String, EmittedEvent>,
     /// Directories that lost somebody without an event: what is not linked is not reconciled, and would never tell.
@@ -72,6 +73,7 @@ impl Network {
             groups: Vec::new(),
             waiting: Vec::new(),
             arrived: Vec::new(),
+            lost_deletions: Vec::new(),
             emitted: HashMap::new(),
             silent: BTreeSet::new(),
             deleted_in: None,
@@ -105,11 +107,20 @@ impl Network {
         self.world.truth()
     }
 
+    /// Has those webhooks sent again of which neither a webhook told nor the Events API any more: that a directory is gone
+    /// is believed by an event alone (rule 4).
+    pub fn tell_of_old_deletions(&mut self) {
+        if self.is_old() {
+            self.waiting.append(&mut self.lost_deletions);
+        }
+    }
+
     /// Loses a waiting webhook.
     pub fn lose(&mut self, number: usize) {
         let count = self.waiting.len();
         if count > 0 && !(self.keeps_deletions && self.waiting[number % count].event == "dsync.deleted") {
-            self.waiting.remove(number % count);
+            let lost = self.waiting.remove(number % count);
+            self.lost_deletions.extend(Some(lost).filter(|event| event.event == "dsync.deleted"));
         }
     }
 
@@ -125,7 +136,9 @@ impl Network {
         self.emitted.extend(events.iter().map(|event| (event.id.clone(), event.clone())));
         if let Some(random) = &mut self.loses {
             let keeps = self.keeps_deletions;
-            events.retain(|event| (keeps && event.event == "dsync.deleted") || random.below(2) == 0);
+            let lost =
+                events.extract_if(.., |event| !(keeps && event.event == "dsync.deleted") && random.below(2) == 1);
+            self.lost_deletions.extend(lost.filter(|event| event.event == "dsync.deleted"));
         }
         self.waiting.extend(events);
     }

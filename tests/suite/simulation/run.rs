@@ -295,6 +295,7 @@ impl<'a> Simulation<'a> {
             (network.fault, network.lag, network.clock_off) = (Fault::None, TimeDelta::zero(), TimeDelta::zero());
             network.link_again(!self.polls);
         });
+        self.shared.network(Network::tell_of_old_deletions);
         self.shared.happen(&Op::DeliverAll).await;
         for number in 0..self.shared.network(|network| network.directories.len()) {
             let id = self.shared.directory(number).unwrap();
