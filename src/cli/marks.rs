@@ -87,7 +87,7 @@ async fn list(db: &Db, filter: &MarkFilter, limit: i64, json: bool, now: Timesta
                 mark.version.to_string(),
                 instant(mark.set_at),
                 instant(mark.due_at),
-                mark.contradictions.to_string(),
+                mark.contradictions.max(0).to_string(),
                 mark.failures.to_string(),
                 Wait::of(entry, now).to_string(),
             ]);
@@ -202,7 +202,7 @@ fn as_json(entry: &MarkEntry, now: Timestamp) -> Value {
         "version": mark.version,
         "set_at": mark.set_at,
         "due_at": mark.due_at,
-        "contradictions": mark.contradictions,
+        "contradictions": mark.contradictions.max(0),
         "failures": mark.failures,
         "urgent": mark.urgent,
         "waits": Wait::of(entry, now).as_str(),

@@ -169,6 +169,7 @@ fn show_marks(set: &WorkingSet) {
     for Mark { target, due_at, contradictions, failures, .. } in set.marks.values() {
         let trouble = match (contradictions, failures) {
             (0, 0) => String::new(),
+            (&Mark::SECOND_LOOK, _) => " · an answer that may lag is looked at once more".to_owned(),
             _ => format!(" · contradicted {contradictions} times · failed {failures} times"),
         };
         say!("  mark: {target} is to be fetched, due {}{trouble}", instant(*due_at));

@@ -550,6 +550,11 @@ async fn take_everything_away(
 ) -> Result<(), DbError> {
     let now = StoredInstant(now);
     let id = directory.as_str();
+    if let DbConnection::Postgres(object) = connection {
+        // A million memberships may take longer than any other statement of ours.
+        let c = &mut **object;
+        diesel::sql_query("SET LOCAL statement_timeout = 0").execute(c).await?;
+    }
     with_connection!(connection, c => {
         diesel::delete(group_members::table.filter(group_members::provenance.eq("directory")).filter(
             group_members::user_id.eq_any(users::table.filter(users::directory_id.eq(id)).select(users::id)),

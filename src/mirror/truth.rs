@@ -73,7 +73,7 @@ pub fn directory_truth(set: &mut WorkingSet, answer: Answer<DirectoryRecord>, at
         Answer::Is(record) => record.updated_at,
         Answer::Gone => None,
     };
-    set.clear_mark(&target, at.number);
+    settle_mark(set, &target, at);
     match answer {
         Answer::Is(record) => {
             let linked = record.state == "linked";
@@ -157,7 +157,7 @@ pub fn user_truth(
     if contradicts && ask_again(set, &target, at) {
         return Verdict::Contradicted;
     }
-    set.clear_mark(&target, at.number);
+    settle_mark(set, &target, at);
     let entity = set.user(id);
     let mut came_back = false;
     match answer {
@@ -224,7 +224,7 @@ pub fn group_truth(
     if contradicts && ask_again(set, &target, at) {
         return Verdict::Contradicted;
     }
-    set.clear_mark(&target, at.number);
+    settle_mark(set, &target, at);
     let entity = set.group(id);
     let mut came_back = false;
     match answer {
@@ -276,7 +276,7 @@ pub fn edge_truth(set: &mut WorkingSet, key: &EdgeKey, listed: bool, at: &TruthC
     if contradicts && ask_again(set, &target, at) {
         return Verdict::Contradicted;
     }
-    set.clear_mark(&target, at.number);
+    settle_mark(set, &target, at);
     let edge = set.edge(key);
     edge.memory.present = listed && has_both_ends;
     edge.memory.truth_number = at.number;
@@ -321,7 +321,7 @@ fn ask_again(set: &mut WorkingSet, target: &MarkTarget, at: &TruthContext) -> bo
 
 /// Seconds; `None` if it was asked for often enough.
 fn wait_before_asking_again(set: &WorkingSet, target: &MarkTarget) -> Option<i64> {
-    let asked = set.marks.get(target).map_or(0, |mark| mark.contradictions);
+    let asked = set.marks.get(target).map_or(0, |mark| mark.contradictions.max(0));
     usize::try_from(asked).ok().and_then(|asked| ASK_AGAIN_AFTER_SECONDS.get(asked)).copied()
 }
 
@@ -338,7 +338,15 @@ pub fn would_ask_again_for_gone(set: &WorkingSet, target: &MarkTarget) -> bool {
 }
 
 fn look_again_later(set: &mut WorkingSet, target: MarkTarget, at: &TruthContext) {
-    set.put_mark(Mark { due_at: at.now + TimeDelta::seconds(SECOND_LOOK_SECONDS), ..fresh_mark(target, at) });
+    let due_at = at.now + TimeDelta::seconds(SECOND_LOOK_SECONDS);
+    set.put_mark(Mark { due_at, contradictions: Mark::SECOND_LOOK, ..fresh_mark(target, at) });
+}
+
+/// Clears a mark that an answer settled. Another answer of the replica that made a second look necessary does not.
+fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, at: &TruthContext) {
+    if !set.marks.get(target).is_some_and(|mark| mark.is_second_look_after(at.asked_at)) {
+        set.clear_mark(target, at.number);
+    }
 }
 
 /// A mark that no hint set.

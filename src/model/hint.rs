@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 /// same instant, and then by event id. The order is total, so the result does not depend on the order of folding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HintKey {
-    /// The event's `created_at`, but no more than five minutes later than when we received it.
+    /// The event's `created_at`, but no more than an hour later than when we received it.
     pub at: Timestamp,
     /// Whether the hint takes something away.
     pub removes: bool,

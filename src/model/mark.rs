@@ -95,7 +95,7 @@ pub struct Mark {
     pub version: i64,
     /// Not to be worked on before this instant.
     pub due_at: Timestamp,
-    /// How often in a row the API contradicted the newest hint.
+    /// How often in a row the API contradicted the newest hint; [`Mark::SECOND_LOOK`] once that was accepted.
     pub contradictions: i32,
     /// How often the answer could not be decoded.
     pub failures: i32,
@@ -105,4 +105,16 @@ pub struct Mark {
     pub set_at: Timestamp,
     /// When the first hint was received that set it since then; `None` if only a scan or an answer did.
     pub hinted_at: Option<Timestamp>,
+}
+
+impl Mark {
+    /// In place of a count: an answer that may come from a replica that lags was accepted, and is looked at once more.
+    pub const SECOND_LOOK: i32 = -1;
+
+    /// Whether an answer that was asked for at this instant, by our clock, comes too soon for the second look that the mark
+    /// stands for.
+    #[must_use]
+    pub fn is_second_look_after(&self, asked_at: Timestamp) -> bool {
+        self.contradictions == Self::SECOND_LOOK && asked_at < self.due_at
+    }
 }

@@ -153,9 +153,12 @@ fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
         }
         let soon = at.now + TimeDelta::seconds(1);
         let due_at = set.marks.get(&record).map_or(soon, |mark| mark.due_at.max(soon));
-        // What is being asked for again keeps its time.
-        for mark in list.marks.iter().filter(|mark| mark.target != record && mark.contradictions == 0) {
-            put_off(set, &mark.target, due_at);
+        for mark in list.marks.iter().filter(|mark| mark.target != record) {
+            let is_record = matches!(mark.target, MarkTarget::User(_) | MarkTarget::Group(_));
+            // What is being asked for again by itself keeps its time, which its own answer goes by.
+            if !(is_record && mark.contradictions > 0) {
+                put_off(set, &mark.target, due_at.max(mark.due_at));
+            }
         }
         return;
     }

@@ -14,7 +14,7 @@ pub(super) const FOLD_REST: Duration = Duration::from_millis(20);
 /// A burst is over when nothing has come for so long.
 pub(super) const LULL: Duration = Duration::from_millis(100);
 /// A directory waits no longer than this for the end of a burst.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Copy)]
 struct Burst {
@@ -79,7 +79,7 @@ mod tests {
         assert!(!gathering.holds(&id, start));
         for at in (20..2000).step_by(20) {
             gathering.folded(vec![id.clone()], after(at));
-            assert_eq!(gathering.holds(&id, after(at)), at < 1020, "{at}");
+            assert_eq!(gathering.holds(&id, after(at)), at < 270, "{at}");
         }
         gathering.begins(&id, after(2000));
         assert!(gathering.holds(&id, after(2010)));

@@ -7,7 +7,8 @@ use chrono::TimeDelta;
 
 use crate::model::{DirectoryId, Mark, MarkTarget};
 
-/// A mark whose request failed is tried again after 2, 4, 8 … seconds, and at the most after so many.
+/// A mark whose request failed is tried again after so long, and after 4, 8 … seconds while other requests succeed.
+const FIRST_WAIT_SECONDS: i64 = 2;
 const LONGEST_WAIT_SECONDS: i64 = 60;
 /// More than this is not remembered.
 const MOST_TARGETS: usize = 100_000;
@@ -24,8 +25,17 @@ struct Targets {
 }
 
 impl Lately {
-    /// There was no answer for these marks. Answers for how long each is put off.
-    pub(super) fn had_no_answer(&self, directory: &DirectoryId, marks: Vec<Mark>) -> Vec<(Mark, TimeDelta)> {
+    /// There was no answer for these marks. Answers for how long each is put off: longer each time only if `others` had
+    /// an answer, since an outage is not theirs.
+    pub(super) fn had_no_answer(
+        &self,
+        directory: &DirectoryId,
+        marks: Vec<Mark>,
+        others: bool,
+    ) -> Vec<(Mark, TimeDelta)> {
+        if !others {
+            return marks.into_iter().map(|mark| (mark, TimeDelta::seconds(FIRST_WAIT_SECONDS))).collect();
+        }
         let mut all = self.lock();
         let targets = all.entry(directory.clone()).or_default();
         if targets.unanswered.len() >= MOST_TARGETS {

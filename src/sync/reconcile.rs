@@ -183,6 +183,10 @@ impl Engine {
             }
         }
         let Some(error) = failure else { return Ok(()) };
+        if matches!(error, SyncError::Api(ApiError::Withheld)) {
+            // Whoever has the directory now goes on from the checkpoint.
+            return Err(error);
+        }
         // A list that cannot be followed is read from its beginning; after an outage the scan goes on.
         let restart = matches!(error, SyncError::Api(ApiError::Undecodable(_)));
         self.write_failed(directory, restart).await?;

@@ -203,22 +203,35 @@ impl Engine {
         let requests = wave
             .iter()
             .map(async |one| self.fetch(client.on_behalf_of(directory, one.priority), one.step, &one.marks).await);
-        let (mut answers, mut failure, mut any_answered) = (Vec::new(), None, false);
-        for ((number, result), one) in (first..).zip(join_all(requests).await).zip(&wave) {
-            any_answered |= result.is_ok();
+        let (mut answers, mut failure) = (Vec::new(), None);
+        let results = join_all(requests).await;
+        let any_answered = results.iter().any(Result::is_ok);
+        for ((number, result), one) in (first..).zip(results).zip(&wave) {
             let fetched = match result {
                 Ok(fetched) => {
                     self.lately.had_an_answer(directory, &one.marks);
                     fetched
                 }
+                // Whoever has the directory now goes on at once.
+                Err(error @ SyncError::Api(ApiError::Withheld)) => {
+                    failure = Some(error);
+                    continue;
+                }
                 Err(error) => {
                     failure = Some(error);
-                    vec![Fetched::Unanswered(self.lately.had_no_answer(directory, one.marks.clone()))]
+                    vec![Fetched::Unanswered(self.lately.had_no_answer(directory, one.marks.clone(), any_answered))]
                 }
             };
-            for not_shown in &fetched {
-                if let Fetched::NotShown(marks) = not_shown {
-                    self.lately.did_not_show(directory, marks);
+            for one in &fetched {
+                match one {
+                    Fetched::NotShown(marks) => self.lately.did_not_show(directory, marks),
+                    // What a page or a list that always fails was to show is asked for by itself.
+                    Fetched::Failed(marks, _) if marks.len() > 1 => self.lately.did_not_show(directory, marks),
+                    Fetched::Unanswered(marks) if any_answered && marks.len() > 1 => {
+                        let marks: Vec<Mark> = marks.iter().map(|(mark, _)| mark.clone()).collect();
+                        self.lately.did_not_show(directory, &marks);
+                    }
+                    _ => {}
                 }
             }
             answers.extend(fetched.into_iter().map(|fetched| Answered { number, fetched }));

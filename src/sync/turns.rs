@@ -55,14 +55,20 @@ pub(super) struct Turns {
 impl Turns {
     /// Chooses among the directories that have something due: revocations first, then whoever has waited for more turns.
     /// They count as running until [`Turns::ended`].
-    pub(super) fn choose(&mut self, mut due: Vec<(DirectoryId, Due)>, now: Instant) -> Vec<Turn> {
+    /// Who `gathers` has to wait, and keeps its place.
+    pub(super) fn choose(
+        &mut self,
+        mut due: Vec<(DirectoryId, Due)>,
+        gathers: impl Fn(&DirectoryId, Due) -> bool,
+        now: Instant,
+    ) -> Vec<Turn> {
         let have_something: HashSet<&DirectoryId> = due.iter().map(|(directory, _)| directory).collect();
         self.last_turns.retain(|directory, _| have_something.contains(directory));
         let last = |directory: &DirectoryId| self.last_turns.get(directory).copied().unwrap_or_default();
         due.sort_by_key(|(directory, due)| (*due, last(directory)));
         let mut chosen = Vec::new();
         for (directory, due) in due {
-            let waits = self.failing.get(&directory).is_some_and(|(_, until)| *until > now);
+            let waits = gathers(&directory, due) || self.failing.get(&directory).is_some_and(|(_, until)| *until > now);
             let room = if due == Due::Revocations { AT_ONCE + MORE_FOR_REVOCATIONS } else { AT_ONCE };
             if waits || self.running.len() >= room || self.running.contains_key(&directory) {
                 continue;
@@ -108,10 +114,10 @@ mod tests {
     fn a_leaver_never_waits_for_scans() {
         let (mut turns, now) = (Turns::default(), Instant::now());
         let scans: Vec<_> = (0..500).map(|number| (id(number), Due::Scan)).collect();
-        assert_eq!(turns.choose(scans.clone(), now).len(), AT_ONCE);
+        assert_eq!(turns.choose(scans.clone(), |_, _| false, now).len(), AT_ONCE);
         let mut due = scans;
         due[499].1 = Due::Revocations;
-        assert_eq!(names(&turns.choose(due, now)), [&id(499)]);
+        assert_eq!(names(&turns.choose(due, |_, _| false, now)), [&id(499)]);
     }
 
     #[test]
@@ -120,7 +126,7 @@ mod tests {
         let due: Vec<_> = (0..100).map(|number| (id(number), Due::Scan)).collect();
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..3 {
-            let chosen = turns.choose(due.clone(), now);
+            let chosen = turns.choose(due.clone(), |_, _| false, now);
             for turn in chosen {
                 seen.insert(turn.directory.clone());
                 turns.ended(turn.directory, false, LONGEST_BACKOFF, now);
@@ -133,11 +139,11 @@ mod tests {
     fn who_failed_waits_longer_each_time() {
         let (mut turns, mut now) = (Turns::default(), Instant::now());
         for wait in [250, 500, 1000] {
-            assert_eq!(turns.choose(vec![(id(1), Due::Marks)], now).len(), 1);
+            assert_eq!(turns.choose(vec![(id(1), Due::Marks)], |_, _| false, now).len(), 1);
             turns.ended(id(1), true, Duration::from_secs(5), now);
-            assert_eq!(turns.choose(vec![(id(1), Due::Marks)], now), []);
+            assert_eq!(turns.choose(vec![(id(1), Due::Marks)], |_, _| false, now), []);
             now += Duration::from_millis(wait);
         }
-        assert!(turns.choose(vec![(id(1), Due::Marks)], now)[0].failed_before);
+        assert!(turns.choose(vec![(id(1), Due::Marks)], |_, _| false, now)[0].failed_before);
     }
 }

@@ -153,15 +153,14 @@ async fn refresh_loop(
         let mut rest = REST;
         if engine.client.is_some() {
             match engine.db.directories_to_refresh(engine.clock.now(), &engine.lease).await {
-                Ok(mut due) => {
+                Ok(due) => {
                     let now = Instant::now();
                     // Only what verifies that something was taken away never waits.
-                    due.retain(|(directory, what)| {
-                        let held = *what == Due::Marks && gathering.holds(directory, now);
-                        rest = if held { LULL } else { rest };
-                        !held
-                    });
-                    for turn in turns.choose(due, now) {
+                    let gathers = |directory: &DirectoryId, what| what == Due::Marks && gathering.holds(directory, now);
+                    if due.iter().any(|(directory, what)| gathers(directory, *what)) {
+                        rest = LULL;
+                    }
+                    for turn in turns.choose(due, gathers, now) {
                         gathering.begins(&turn.directory, now);
                         tasks.spawn(refresh_directory(
                             Arc::clone(&engine),

@@ -34,6 +34,8 @@ const MOST_BYTES: usize = 64 << 20;
 /// A pause that the API asks for is not shorter, nor longer.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// A 503 is an outage, and what tells when it ends may be a proxy that guesses.
+const LONGEST_UNAVAILABLE: Duration = Duration::from_secs(30);
 
 /// Why there is no answer. None of these says anything about a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -361,7 +363,7 @@ impl WorkosClient {
                 Err(ApiError::RateLimited)
             }
             503 if !reply.retry_after.is_zero() => {
-                self.pause(permit, reply.retry_after);
+                permit.unavailable(reply.retry_after.min(LONGEST_UNAVAILABLE));
                 Err(ApiError::Status(503))
             }
             200 => {

@@ -37,6 +37,13 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// Leaves the request's directory alone for a while; a request of no directory pauses nothing.
+    pub(super) fn unavailable(&self, pause: Duration) {
+        self.gate.lock().limits.unavailable(&self.request, Instant::now() + pause);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.lock().limits.answered(&self.request, Instant::now());

@@ -369,6 +369,14 @@ impl Limits {
         whole_key
     }
 
+    /// Obeys a 503 that says when to come back: one directory may be in trouble, and never the whole key.
+    pub fn unavailable(&mut self, request: &Request, until: Instant) {
+        if let Some(directory) = &request.directory {
+            let paused = &mut self.accounts.entry(directory.clone()).or_default().paused_until;
+            *paused = (*paused).max(Some(until));
+        }
+    }
+
     /// How many requests to `/directory_users` a directory's own limit lets go now, if that are `least` or the whole limit.
     ///
     /// # Errors

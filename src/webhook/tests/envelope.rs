@@ -151,7 +151,7 @@ proptest! {
         let Ok(envelope) = parse_envelope(&body) else { return Ok(()) };
         match parse_hint(&envelope.event_id, &envelope.event_type, &body, received()) {
             Ok(hint) => {
-                prop_assert!(hint.key.at <= received() + TimeDelta::minutes(5));
+                prop_assert!(hint.key.at <= received() + TimeDelta::hours(1));
                 prop_assert_eq!(hint.key.removes, hint.change.removes());
                 if TYPES.contains(&envelope.event_type.as_str()) {
                     prop_assert_eq!(Some(hint.directory_id.as_str()), envelope.directory_id.as_deref());

@@ -180,7 +180,7 @@ impl Witness {
         let Some(sent) = emitted.get(&event.id) else { return };
         let body: Value = serde_json::from_slice(&sent.body).unwrap();
         let data = &body["data"];
-        let at = sent.created_at.min(event.received_at + TimeDelta::minutes(5));
+        let at = sent.created_at.min(event.received_at + TimeDelta::hours(1));
         let (user, group) = (text(&data["user"], "id"), text(&data["group"], "id"));
         let id = text(data, "id");
         let (subject, removes) = match sent.event.as_str() {

@@ -203,6 +203,38 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
                 AddMember(61, 51),
             ],
         ),
+        (
+            "a lagging group is accepted, and the same replica answers once more before the second look",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                CreateGroup(0),
+                AddMember(0, 0),
+                Pass(61_000),
+                RemoveMember(80, 18),
+                RenameGroup(8),
+                DeliverAll,
+                Lag(20_000),
+                Fold,
+                RefreshPatiently(2),
+            ],
+        ),
+        (
+            "somebody is deleted while our clock is slow, and a replica lags",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                ClockOff(-600_000),
+                Lag(3000),
+                Deliver(55),
+                Pass(4000),
+                DeleteUser(45),
+                Deliver(83),
+                Fold,
+                Crash(Doing::Refresh, 0, 50),
+                Refresh(5),
+            ],
+        ),
     ]
 }
 
