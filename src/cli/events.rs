@@ -18,6 +18,9 @@ use crate::config;
 use crate::db::{Db, Direction, EventFilter, InboxEntry};
 use crate::model::{EventId, EventStatus};
 
+/// WorkOS sends an event again for three days, and the poller would read what was pruned once more.
+const SHORTEST_RETENTION: Duration = Duration::from_secs(3 * 86_400);
+
 /// Bodies may be large: this many are in memory at a time.
 const PAGE: i64 = 100;
 
@@ -199,6 +202,11 @@ async fn prune(
     let older_than = older_than.or(configured).ok_or_else(|| {
         CommandError::Usage("INBOX_RETENTION is 0, which keeps events for ever: say --older-than".to_owned())
     })?;
+    if older_than < SHORTEST_RETENTION {
+        return Err(CommandError::Usage(
+            "--older-than is 3d at the least: what is younger may be sent or polled once more".to_owned(),
+        ));
+    }
     let now = Clock::system().now();
     let before = TimeDelta::from_std(older_than).ok().and_then(|older_than| now.checked_sub_signed(older_than));
     let before = before.unwrap_or(Timestamp::UNIX_EPOCH);

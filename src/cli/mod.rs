@@ -84,6 +84,8 @@ enum CommandError {
     Sync(#[from] SyncError),
     #[error("a worker uses this database: stop it first (one that died counts as alive for up to LEASE_TTL)")]
     WorkerRuns,
+    #[error("the server has not begun what was asked for: {0}")]
+    NotTakenUp(String),
     #[error("not healthy: {0}")]
     NotHealthy(String),
     #[error("cannot be written: {0}")]

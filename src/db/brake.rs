@@ -34,7 +34,7 @@ impl Db {
                 .execute(c)
                 .await
         })?;
-        let held = marks::directory_id.eq(directory.as_str()).and(marks::kind.eq_any(["user", "group"]));
+        let held = marks::directory_id.eq(directory.as_str()).and(marks::kind.eq_any(["user", "group", "edge"]));
         with_connection!(transaction.connection(), c => {
             diesel::update(marks::table.filter(held)).set(marks::due_at.eq(StoredInstant(now))).execute(c).await
         })?;

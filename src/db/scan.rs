@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::schema::{directories, directory_work, edge_memory, entity_memory, groups};
+use super::schema::{directories, directory_work, edge_memory, entity_memory, groups, marks};
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
@@ -234,6 +234,11 @@ pub async fn not_listed_since(
                     .filter(users::directory_user_id.eq(entity_memory::entity_id.nullable()))
                     .filter(users::deleted_at.is_null()),
             ))
+            .filter(diesel::dsl::not(diesel::dsl::exists(
+                marks::table
+                    .filter(marks::directory_id.eq(id).and(marks::kind.eq("user")))
+                    .filter(marks::directory_group_id.eq("").and(marks::directory_user_id.eq(entity_memory::entity_id))),
+            )))
             .select(entity_memory::entity_id)
             .load(c)
             .await
@@ -247,6 +252,11 @@ pub async fn not_listed_since(
                     .filter(groups::directory_group_id.eq(entity_memory::entity_id.nullable()))
                     .filter(groups::deleted_at.is_null()),
             ))
+            .filter(diesel::dsl::not(diesel::dsl::exists(
+                marks::table
+                    .filter(marks::directory_id.eq(id).and(marks::kind.eq("group")))
+                    .filter(marks::directory_group_id.eq(entity_memory::entity_id).and(marks::directory_user_id.eq(""))),
+            )))
             .select(entity_memory::entity_id)
             .load(c)
             .await
@@ -260,6 +270,11 @@ pub async fn not_listed_since(
                     .filter(users::directory_user_id.eq(edge_memory::directory_user_id.nullable()))
                     .filter(users::state.eq("active")),
             ))
+            .filter(diesel::dsl::not(diesel::dsl::exists(
+                marks::table
+                    .filter(marks::directory_id.eq(id).and(marks::kind.eq("edge")))
+                    .filter(marks::directory_group_id.eq(edge_memory::directory_group_id).and(marks::directory_user_id.eq(edge_memory::directory_user_id))),
+            )))
             .select((edge_memory::directory_group_id, edge_memory::directory_user_id))
             .load(c)
             .await

@@ -26,6 +26,16 @@ pub struct Brake {
 }
 
 impl Brake {
+    /// Stops removals if [`Brake::allows`] would not allow so many, and remembers none of them. Answers whether it did.
+    pub fn stops_at_once(&mut self, removals: i64, live: i64, now: Timestamp) -> bool {
+        let mut tried = *self;
+        if tried.allows(removals, live, now) {
+            return false;
+        }
+        self.braked_at = self.braked_at.or(Some(now));
+        true
+    }
+
     /// Whether `removals` more may be made in a directory that shows `live` users and groups now. Remembers either the
     /// removals or that they were stopped.
     pub fn allows(&mut self, removals: i64, live: i64, now: Timestamp) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 
 use super::fetch::{Fetched, MembershipList};
+use super::refresh::HELD_MINUTES;
 use crate::clock::Timestamp;
 use crate::mirror::{self, Answer, EdgeKey, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, GroupRecord, Mark, MarkTarget, UserRecord};
@@ -181,11 +182,20 @@ fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
             .get(&key.1)
             .and_then(|user| user.row.as_ref())
             .is_some_and(|row| row.state == crate::model::UserState::Active);
-        if active || !by_group {
+        if (active || !by_group) && !is_held(set, &key, at) {
             mirror::edge_truth(set, &key, false, at);
         }
     }
     set.clear_mark(&list.owner, at.number);
+}
+
+/// Whether the brake holds a membership that a scan missed: its mark is put off for longer than anything else puts it off.
+fn is_held(set: &WorkingSet, (group, user): &EdgeKey, at: &TruthContext) -> bool {
+    let mark = set.marks.get(&MarkTarget::Edge(group.clone(), user.clone()));
+    mark.is_some_and(|mark| {
+        let minutes = (mark.due_at - at.now).num_minutes();
+        mark.hinted_at.is_none() && mark.failures == 0 && (2..=HELD_MINUTES).contains(&minutes)
+    })
 }
 
 fn show_users(set: &mut WorkingSet, records: &[UserRecord], at: &TruthContext) {

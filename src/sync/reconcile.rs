@@ -9,10 +9,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::ahead::{Lists, Room};
-use super::refresh::Sent;
-use super::{Engine, SyncError};
+use super::refresh::{HELD_MINUTES, Sent};
+use super::{Engine, SyncError, answers};
 use crate::clock::Timestamp;
-use crate::db::{DbError, Scan, ScanPhase, brake, lease, scan, working_set};
+use crate::db::{DbConnection, DbError, Scan, ScanPhase, brake, lease, scan, working_set};
 use crate::metrics::{DriftKind, ScanEnd};
 use crate::mirror::{self, Answer, EdgeKey, Entity, Touched, TruthContext, WorkingSet};
 use crate::model::{
@@ -287,9 +287,15 @@ impl Engine {
         if next.is_none()
             && let Some((read, page)) = pages.last()
         {
-            for target in scan::not_listed_since(connection, directory, read.number).await? {
-                drift.extra += 1;
-                set.mark(target, page.context.number, now);
+            let not_listed = scan::not_listed_since(connection, directory, read.number).await?;
+            drift.extra += not_listed.len();
+            let stopped =
+                !not_listed.is_empty() && self.stops_vanished(connection, directory, &not_listed, now).await?;
+            for target in not_listed {
+                set.mark(target.clone(), page.context.number, now);
+                if stopped {
+                    answers::put_off(&mut set, &target, now + TimeDelta::minutes(HELD_MINUTES));
+                }
             }
         }
         set_status(&mut set, if next.is_none() { SyncStatus::Synced } else { SyncStatus::Running }, now);
@@ -309,6 +315,25 @@ impl Engine {
             tracing::info!(directory_id = %directory, not_listed = drift.extra, "directory scanned");
         }
         Ok(true)
+    }
+
+    /// Whether so much is not listed that nothing of it is even asked about, memberships included, until somebody confirms
+    /// that it is right or the API lists it again.
+    async fn stops_vanished(
+        &self,
+        connection: &mut DbConnection,
+        directory: &DirectoryId,
+        not_listed: &[MarkTarget],
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
+        let (mut brake, live) = brake::load(connection, directory).await?;
+        let records = not_listed.iter().filter(|target| matches!(target, MarkTarget::User(_) | MarkTarget::Group(_)));
+        let stopped = brake.stops_at_once(i64::try_from(records.count()).unwrap_or(i64::MAX), live, now);
+        if stopped {
+            tracing::error!(directory_id = %directory, "a scan misses too many users and groups at once: none is removed until `directory-mirror sync --confirm-removals` says that it is right");
+            brake::save(connection, directory, &brake).await?;
+        }
+        Ok(stopped)
     }
 
     async fn write_failed(&self, directory: &DirectoryId, restart: bool) -> Result<(), DbError> {

@@ -20,6 +20,7 @@ const STEPS_IN_A_TURN: usize = 64;
 const TURN: Duration = Duration::from_secs(2);
 /// How long a loop rests when nothing wakes it: the fallback, not the mechanism.
 const REST: Duration = Duration::from_millis(250);
+const LONGEST_BETWEEN_DISCOVERIES: Duration = Duration::from_secs(600);
 const SHORTEST_SCHEDULE_REST: Duration = Duration::from_millis(50);
 const LONGEST_SCHEDULE_REST: Duration = Duration::from_secs(30);
 /// The longest wait after a failure while other requests succeed, and while none do.
@@ -276,7 +277,7 @@ fn longest_backoff(engine: &Engine) -> Duration {
     LONGEST_BACKOFF[usize::from(!lately)]
 }
 
-/// Lists the directories at the start, which never waits for the API, and again in each interval of the reconciles: nothing
+/// Lists the directories at the start, which never waits for the API, and again every ten minutes, or as often as reconciles are due: nothing
 /// else tells of a directory whose events were lost, or that was linked again without any. Of several workers the first
 /// does, and another once that is the first.
 async fn discover(engine: Arc<Engine>, found: Arc<Notify>) {
@@ -292,6 +293,6 @@ async fn discover(engine: Arc<Engine>, found: Arc<Notify>) {
         backoff.reset();
         found.notify_one();
         let Some(interval) = engine.reconcile_interval else { return };
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(interval.min(LONGEST_BETWEEN_DISCOVERIES)).await;
     }
 }

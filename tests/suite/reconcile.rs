@@ -122,6 +122,7 @@ async fn the_brake_stops_a_vanished_company_until_it_is_confirmed(engine: Engine
     let company = found(&scene, 60);
     scene.start_service().await;
     scene.settle().await;
+    let memberships = scene.service().db().copy_mirror().await.unwrap().members.len();
     let vanished = &company.users[..40];
     for user in vanished {
         scene.emulator.change(|world| world.silently(|world| world.delete_user(user))).unwrap();
@@ -134,7 +135,9 @@ async fn the_brake_stops_a_vanished_company_until_it_is_confirmed(engine: Engine
         let mirror = db.copy_mirror().await.unwrap();
         mirror.users.iter().filter(|row| row.state == UserState::Active && row.deleted_at.is_none()).count()
     };
-    assert!(active().await >= 40, "at most 20 of 60 may go unasked");
+    assert_eq!(active().await, 60, "nobody goes unasked");
+    let members = async || db.copy_mirror().await.unwrap().members.len();
+    assert_eq!(members().await, memberships, "and keeps the memberships");
     let health: serde_json::Value = reqwest::get(scene.url("/health")).await.unwrap().json().await.unwrap();
     let remedy = health["directories"][0]["brake"]["remedy"].as_str().unwrap_or_default();
     assert!(remedy.contains("--confirm-removals"), "{health}");

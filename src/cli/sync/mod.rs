@@ -6,13 +6,14 @@ mod progress;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use clap::Args;
 
 use self::progress::Progress;
 use super::{CommandError, open_database};
 use crate::clock::Clock;
 use crate::config::{self, ApiConfig};
-use crate::db::{Db, DirectoryHealth};
+use crate::db::{Db, DbError, DirectoryHealth, MarkFilter};
 use crate::metrics::Metrics;
 use crate::model::{DirectoryId, SyncStatus};
 use crate::sync::{Engine, Lately, Retention, Step, SyncError};
@@ -24,6 +25,10 @@ const DRIFTED: u8 = 3;
 const LOOK: Duration = Duration::from_millis(250);
 /// After so long without a server that takes the request up, we say so.
 const SERVER_PATIENCE: Duration = Duration::from_secs(10);
+/// After so long the command gives up; what was asked for stays so.
+const LONGEST_SERVER_PATIENCE: Duration = Duration::from_secs(120);
+const NOT_TAKEN_UP: &str = "asked for, and no server has taken it up: is `directory-mirror serve` running on this database, \
+     with WORKOS_API_KEY set?";
 /// So long we wait for what a scan did not list to be decided; where changes keep coming, that never ends.
 const MARKS_PATIENCE: Duration = Duration::from_secs(30);
 const FAILURES_IN_A_ROW: u32 = 8;
@@ -136,11 +141,24 @@ async fn work_off(engine: &Engine, directories: &[DirectoryId]) -> Result<(), Co
     while engine.fold_step().await? == Step::Ran {}
     for directory in directories {
         let mut progress = Progress::new(directory);
-        let mut failures = 0;
+        let (mut failures, mut rested) = (0, Duration::ZERO);
         loop {
             match engine.refresh_step(directory).await {
-                Ok(Step::Idle) => break,
-                Ok(Step::Ran) => failures = 0,
+                Ok(Step::Idle) => {
+                    // What is asked for again a few seconds later belongs to it.
+                    let held = engine
+                        .db
+                        .directory_health()
+                        .await?
+                        .iter()
+                        .any(|one| is(one, directory) && one.braked_at.is_some());
+                    if held || rested >= MARKS_PATIENCE || due_soon(&engine.db, directory).await? == 0 {
+                        break;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                    rested += LOOK;
+                }
+                Ok(Step::Ran) => (failures, rested) = (0, Duration::ZERO),
                 Err(error) if failures < FAILURES_IN_A_ROW && matches!(error, SyncError::Api(_)) => {
                     progress.note(&format!("{error}; tried again"));
                     tokio::time::sleep(LOOK * 2_u32.pow(failures)).await;
@@ -159,6 +177,7 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), Com
     for directory in directories {
         let mut progress = Progress::new(directory);
         let (mut waited, mut waited_for_marks, mut told) = (Duration::ZERO, Duration::ZERO, None);
+        let mut left = i64::MAX;
         while let Some(health) = db.directory_health().await?.into_iter().find(|one| is(one, directory)) {
             let scan = db.scan(directory).await?;
             progress.show(scan.as_ref());
@@ -166,10 +185,12 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), Com
                 && scan.is_none()
                 && health.directory.sync_status == SyncStatus::Synced;
             // What was not listed is asked for singly, unless the brake holds it.
-            let decided = over
-                && (health.braked_at.is_some()
-                    || waited_for_marks >= MARKS_PATIENCE
-                    || db.directory_size(directory).await?.marks == 0);
+            let due = due_soon(db, directory).await?;
+            if due < left {
+                waited_for_marks = Duration::ZERO;
+            }
+            left = due;
+            let decided = over && (health.braked_at.is_some() || waited_for_marks >= MARKS_PATIENCE || due == 0);
             if decided || health.directory.deleted_at.is_some() {
                 break;
             }
@@ -179,15 +200,24 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), Com
                 told.iter().for_each(|error| progress.note(error));
             }
             waited += LOOK;
-            if waited == SERVER_PATIENCE && health.scan_requested_at.is_some() {
-                progress.note(
-                    "asked for, and no server has taken it up: is `directory-mirror serve` running on this database?",
-                );
+            let not_begun = health.scan_requested_at.is_some() && scan.is_none();
+            if waited == SERVER_PATIENCE && not_begun && told.is_none() {
+                progress.note(NOT_TAKEN_UP);
+            }
+            if waited >= LONGEST_SERVER_PATIENCE && not_begun {
+                return Err(CommandError::NotTakenUp(told.unwrap_or_else(|| NOT_TAKEN_UP.to_owned())));
             }
             tokio::time::sleep(LOOK).await;
         }
     }
     Ok(())
+}
+
+/// Marks that are due, or will be within half a minute: what was just accepted is looked at once more later than that.
+async fn due_soon(db: &Db, directory: &DirectoryId) -> Result<i64, DbError> {
+    let soon = Clock::system().now() + TimeDelta::seconds(30);
+    let filter = MarkFilter { directory_id: Some(directory.to_string()), due_at: Some(soon), ..MarkFilter::default() };
+    db.count_marks(&filter).await
 }
 
 fn is(health: &DirectoryHealth, directory: &DirectoryId) -> bool {
@@ -209,8 +239,15 @@ async fn report(db: &Db, directories: &[DirectoryId]) -> Result<ExitCode, Comman
                 "{id}: {what}; removals are stopped, since too many vanished at once: if that is right, add --confirm-removals"
             );
         } else {
-            let left =
-                if size.marks > 0 { format!("; {} records to be looked at again", size.marks) } else { String::new() };
+            let due = due_soon(db, id).await?;
+            let left = match size.marks {
+                0 => String::new(),
+                _ if due > 0 => {
+                    code = ExitCode::FAILURE;
+                    format!("; not finished: {due} records are still to be asked about")
+                }
+                marks => format!("; {marks} records are looked at once more within minutes"),
+            };
             say!("{id}: {}, {what}{left}", health.directory.sync_status.as_str());
         }
     }
