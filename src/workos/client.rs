@@ -359,7 +359,7 @@ impl WorkosClient {
         }
         match reply.status {
             429 => {
-                self.pause(permit, reply.retry_after.max(SHORTEST_PAUSE));
+                self.pause(permit, reply.retry_after);
                 Err(ApiError::RateLimited)
             }
             503 if !reply.retry_after.is_zero() => {
@@ -390,7 +390,8 @@ impl WorkosClient {
         let date = date_of(&response);
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| pause_of(text, date.unwrap_or_else(|| self.clock.now())));
-        let retry_after = retry_after.unwrap_or_default();
+        let shortest = if status == 429 { SHORTEST_PAUSE } else { Duration::ZERO };
+        let retry_after = retry_after.unwrap_or_default().max(shortest);
         let body = body_of(response).await?;
         Ok(Reply { status, retry_after, date, body })
     }
