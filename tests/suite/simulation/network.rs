@@ -186,9 +186,10 @@ impl Network {
     }
 
     /// Whether events cannot bring equality: somebody vanished without one, an API that lied was believed within the
-    /// brake's limits, or who was there before was kept from a scan.
+    /// brake's limits, or a scan was kept from whom no event told of, or one that was ignored.
     pub fn needs_reconcile(&self) -> bool {
-        !self.silent.is_empty() || self.lied || (self.lists_lied && !self.old.is_empty())
+        let untold = self.was_disabled || !self.old.is_empty();
+        !self.silent.is_empty() || self.lied || (self.lists_lied && untold)
     }
 
     /// Deletes a user; nothing is emitted if a deletion was announced before.
