@@ -64,7 +64,7 @@ pub fn envelope(data: &[u8]) {
     // As what its type says, and as whatever else could hold the same data.
     for event_type in TYPES.into_iter().chain([envelope.event_type.as_str()]) {
         let Ok(hint) = parse_hint(&envelope.event_id, event_type, data, now()) else { continue };
-        assert!(hint.key.at <= now() + chrono::TimeDelta::minutes(5));
+        assert!(hint.key.at <= now() + chrono::TimeDelta::hours(1));
         assert_eq!(hint.key.removes, hint.change.removes());
         is_short_and_storable(hint.directory_id.as_str());
         if event_type == envelope.event_type && event.status == "pending" {

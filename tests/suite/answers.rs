@@ -286,8 +286,16 @@ async fn a_request_that_always_fails_is_made_more_and_more_rarely(engine: Engine
     let play = Play::with_directory(engine).await;
     play.api.fails("/directory_users/u", 500);
     play.event("dsync.user.created", thin("d", "u")).await;
+    for _ in 0..3 {
+        assert!(play.step("d").await.is_err());
+        let mark = &play.marks().await[0].mark;
+        assert_eq!((mark.due_at - play.sync.clock.now()).num_seconds(), 2, "an outage is nobody's failure");
+        play.pass(2);
+    }
     let mut waits = Vec::new();
+    play.api.answers("/directory_users/v", user("v", "d").to_string());
     for _ in 0..7 {
+        play.event("dsync.user.updated", thin("d", "v")).await;
         while !matches!(play.step("d").await, Ok(Step::Idle)) {}
         let marks = play.marks().await;
         let mark = marks.iter().find(|entry| entry.mark.target.to_string() == "user u").unwrap();
