@@ -114,9 +114,10 @@ impl SpawnBlocking for Calls {
             return tokio::task::yield_now().map(|()| Ok(task())).boxed();
         }
         let (done, finished) = std::sync::mpsc::channel::<()>();
+        // Dropped in this order if the call never begins: who waits for `done` finds the connection free.
+        let call = (task, done);
         let handle = tokio::task::spawn_blocking(move || {
-            // Dropped when the task ends, however it ends.
-            let _done = done;
+            let (task, _done) = call;
             task()
         });
         Call { handle, finished, complete: false }.result().boxed()
