@@ -121,10 +121,10 @@ pub async fn hold(
     Ok(())
 }
 
-/// Releases the brake once nothing is left that it could hold: the API lists again whom it had lost.
+/// Releases the brake once nothing is left that it could hold: the API lists again whom it had lost. What was removed
+/// before counts for its hour all the same.
 pub async fn release_if_settled(connection: &mut DbConnection, directory: &DirectoryId) -> Result<(), DbError> {
-    let query =
-        "UPDATE directory_work SET braked_at = NULL, removals = 0 WHERE directory_id = $1 AND braked_at IS NOT NULL
+    let query = "UPDATE directory_work SET braked_at = NULL WHERE directory_id = $1 AND braked_at IS NOT NULL
          AND NOT EXISTS (SELECT 1 FROM marks WHERE directory_id = $1 AND kind IN ('user', 'group'))";
     with_connection!(connection, c => {
         diesel::sql_query(query).bind::<Text, _>(directory.as_str()).execute(c).await

@@ -42,7 +42,11 @@ pub(super) fn added(
         return OLD;
     }
     if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
-        return newer_or_tie(set, hint, target, at);
+        if is_tie(edge.memory.hint.as_ref(), &hint.key) {
+            set.mark(target, at.number, at.now);
+            return TIE;
+        }
+        return NEWER;
     }
     edge.memory.hint = Some(hint.key.clone());
     edge.changed = true;
@@ -78,7 +82,11 @@ pub(super) fn removed(
         return REMEMBERED;
     }
     if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
-        return newer_or_tie(set, hint, target, at);
+        if is_tie(edge.memory.hint.as_ref(), &hint.key) {
+            set.mark(target, at.number, at.now);
+            return TIE;
+        }
+        return NEWER;
     }
     edge.memory.hint = Some(hint.key.clone());
     edge.changed = true;
@@ -88,16 +96,6 @@ pub(super) fn removed(
     edge.memory.present = false;
     set.mark(target, at.number, at.now);
     applied("the membership is gone: to be verified with the API")
-}
-
-fn newer_or_tie(set: &mut WorkingSet, hint: &Hint, target: MarkTarget, at: &FoldContext) -> Outcome {
-    let MarkTarget::Edge(group, user) = &target else { return NEWER };
-    let key = (group.clone(), user.clone());
-    if !is_tie(set.edge(&key).memory.hint.as_ref(), &hint.key) {
-        return NEWER;
-    }
-    set.mark(target, at.number, at.now);
-    TIE
 }
 
 /// Shows the memberships that were announced before both their ends were there: with an API a mark brings them.

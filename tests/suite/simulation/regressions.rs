@@ -3,7 +3,7 @@
 use super::campaign::{on_stage, play as play_one};
 use super::op::How::*;
 use super::op::Op::*;
-use super::op::{Doing, Op};
+use super::op::{Doing, Fault, Op};
 use crate::support::Engine;
 
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
@@ -233,6 +233,26 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
                 Fold,
                 Crash(Doing::Refresh, 0, 50),
                 Refresh(5),
+            ],
+        ),
+        (
+            "a few are removed, the brake stops more and is released, and more vanish within the hour",
+            vec![
+                CreateDirectory,
+                CreateUsers(0, 21),
+                DeliverAll,
+                Fold,
+                Vanish(0, 2),
+                RefreshPatiently(0),
+                RequestScan(0),
+                Api(Fault::RecordsGone),
+                RefreshPatiently(0),
+                Pass(61_000),
+                Api(Fault::None),
+                RequestScan(0),
+                RefreshPatiently(0),
+                Vanish(0, 19),
+                RequestScan(0),
             ],
         ),
     ]
