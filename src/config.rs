@@ -344,12 +344,17 @@ fn read_interval(reader: &mut Reader<'_>, name: &str, default: Duration) -> Opti
     (interval > Duration::ZERO).then_some(interval)
 }
 
-/// `INBOX_RETENTION`. WorkOS sends an event again for up to 3 days: an inbox that forgets sooner would take it for new.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The least that the inbox remembers. WorkOS sends an event again for up to 3 days: an inbox that forgets sooner would take
+/// it for new.
+pub const SHORTEST_INBOX_RETENTION: Duration = Duration::from_secs(3 * 86_400);
+
+/// `INBOX_RETENTION`, at least [`SHORTEST_INBOX_RETENTION`].
 fn read_retention(reader: &mut Reader<'_>) -> Option<Duration> {
-    const DAY: Duration = Duration::from_secs(86_400);
     let wanted = "at least 3d (WorkOS sends events again for as long), such as 30d, or 0 for ever";
     let kept = reader.parse("INBOX_RETENTION", 30 * DAY, wanted, |text| {
-        parse_duration(text).filter(|kept| kept.is_zero() || (3 * DAY..=36_525 * DAY).contains(kept))
+        parse_duration(text).filter(|kept| kept.is_zero() || (SHORTEST_INBOX_RETENTION..=36_525 * DAY).contains(kept))
     });
     (!kept.is_zero()).then_some(kept)
 }

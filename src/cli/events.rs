@@ -14,12 +14,9 @@ use serde_json::{Value, json};
 
 use super::{CommandError, open_database};
 use crate::clock::{Clock, Timestamp};
-use crate::config;
+use crate::config::{self, SHORTEST_INBOX_RETENTION};
 use crate::db::{Db, Direction, EventFilter, InboxEntry};
 use crate::model::{EventId, EventStatus};
-
-/// WorkOS sends an event again for three days, and the poller would read what was pruned once more.
-const SHORTEST_RETENTION: Duration = Duration::from_secs(3 * 86_400);
 
 /// Bodies may be large: this many are in memory at a time.
 const PAGE: i64 = 100;
@@ -202,9 +199,9 @@ async fn prune(
     let older_than = older_than.or(configured).ok_or_else(|| {
         CommandError::Usage("INBOX_RETENTION is 0, which keeps events for ever: say --older-than".to_owned())
     })?;
-    if older_than < SHORTEST_RETENTION {
+    if older_than < SHORTEST_INBOX_RETENTION {
         return Err(CommandError::Usage(
-            "--older-than is 3d at the least: what is younger may be sent or polled once more".to_owned(),
+            "--older-than is 3d at the least: WorkOS may send what is younger once more, or it is polled again".to_owned(),
         ));
     }
     let now = Clock::system().now();
