@@ -201,7 +201,8 @@ async fn prune(
     })?;
     if older_than < SHORTEST_INBOX_RETENTION {
         return Err(CommandError::Usage(
-            "--older-than is 3d at the least: WorkOS may send what is younger once more, or it is polled again".to_owned(),
+            "--older-than is 3d at the least: WorkOS may send what is younger once more, or it is polled again"
+                .to_owned(),
         ));
     }
     let now = Clock::system().now();
