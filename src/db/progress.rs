@@ -57,8 +57,25 @@ impl Db {
         Ok(first)
     }
 
-    /// The same in one statement, if nobody else has had the directory since this worker last had it; the lease is not
-    /// prolonged by this.
+    /// Takes a number of each directory's sequence, whoever has it, for a request whose answer tells of all of them.
+    ///
+    /// # Errors
+    /// [`DbError`] if the commit fails.
+    pub async fn next_number_of_each(&self) -> Result<BTreeMap<DirectoryId, i64>, DbError> {
+        let mut transaction = self.begin_in_background().await?;
+        let taken: Vec<(String, i64)> = with_connection!(transaction.connection(), c => {
+            diesel::update(directory_work::table)
+                .set(directory_work::sequence.eq(directory_work::sequence + 1))
+                .returning((directory_work::directory_id, directory_work::sequence))
+                .get_results(c)
+                .await
+        })?;
+        transaction.commit().await?;
+        Ok(taken.into_iter().map(|(directory, number)| (DirectoryId::from_stored(directory), number)).collect())
+    }
+
+    /// The same as [`Db::next_numbers`] in one statement, if nobody else has had the directory since this worker last had
+    /// it; the lease is not prolonged by this.
     async fn numbers_of_our_own(&self, directory: &DirectoryId, lease: &Lease, count: usize) -> Option<i64> {
         if !self.is_postgres() {
             return None;

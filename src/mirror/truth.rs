@@ -14,6 +14,8 @@ use crate::model::{
 const ASK_AGAIN_AFTER_SECONDS: [i64; 3] = [0, 1, 4];
 /// An accepted contradiction is looked at once more after this long.
 const SECOND_LOOK_SECONDS: i64 = 60;
+/// Instants of the API's clock are known no better than this.
+const CLOCK_GRAIN_SECONDS: i64 = 2;
 /// A directory that is there though its deletion was announced is looked at for so long: an event that was received while
 /// our clock was slow counts as older than it is.
 const ANNOUNCED_DELETION_HOURS: i64 = 1;
@@ -73,7 +75,8 @@ pub fn directory_truth(set: &mut WorkingSet, answer: Answer<DirectoryRecord>, at
         Answer::Is(record) => record.updated_at,
         Answer::Gone => None,
     };
-    settle_mark(set, &target, at);
+    let last_truth = set.directory.memory.truth_at;
+    settle_mark(set, &target, last_truth, at);
     match answer {
         Answer::Is(record) => {
             let linked = record.state == "linked";
@@ -157,7 +160,8 @@ pub fn user_truth(
     if contradicts && ask_again(set, &target, at) {
         return Verdict::Contradicted;
     }
-    settle_mark(set, &target, at);
+    let last_truth = set.user(id).memory.truth_at;
+    settle_mark(set, &target, last_truth, at);
     let entity = set.user(id);
     let mut came_back = false;
     match answer {
@@ -224,7 +228,8 @@ pub fn group_truth(
     if contradicts && ask_again(set, &target, at) {
         return Verdict::Contradicted;
     }
-    settle_mark(set, &target, at);
+    let last_truth = set.group(id).memory.truth_at;
+    settle_mark(set, &target, last_truth, at);
     let entity = set.group(id);
     let mut came_back = false;
     match answer {
@@ -276,7 +281,8 @@ pub fn edge_truth(set: &mut WorkingSet, key: &EdgeKey, listed: bool, at: &TruthC
     if contradicts && ask_again(set, &target, at) {
         return Verdict::Contradicted;
     }
-    settle_mark(set, &target, at);
+    let last_truth = set.edge(key).memory.truth_at;
+    settle_mark(set, &target, last_truth, at);
     let edge = set.edge(key);
     edge.memory.present = listed && has_both_ends;
     edge.memory.truth_number = at.number;
@@ -342,10 +348,22 @@ fn look_again_later(set: &mut WorkingSet, target: MarkTarget, at: &TruthContext)
     set.put_mark(Mark { due_at, contradictions: Mark::SECOND_LOOK, ..fresh_mark(target, at) });
 }
 
-/// Clears a mark that an answer settled. Another answer of the replica that made a second look necessary does not.
-fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, at: &TruthContext) {
-    if !set.marks.get(target).is_some_and(|mark| mark.is_second_look_after(at.asked_at)) {
+/// Clears a mark that an answer settled. Another answer of the replica that made a second look necessary does not: that
+/// takes one that was asked for long enough after the last truth by the API's clock too, since ours may have been set.
+fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, last_truth: Option<Timestamp>, at: &TruthContext) {
+    let Some(mark) = set.marks.get(target).filter(|mark| mark.is_second_look()).cloned() else {
         set.clear_mark(target, at.number);
+        return;
+    };
+    if at.asked_at < mark.due_at {
+        return;
+    }
+    let second_look = TimeDelta::seconds(SECOND_LOOK_SECONDS);
+    let wait = last_truth.map_or(TimeDelta::zero(), |last| last + second_look - at.sent_at);
+    if wait <= TimeDelta::seconds(CLOCK_GRAIN_SECONDS) {
+        set.clear_mark(target, at.number);
+    } else if !set.is_marked_after(target, at.number) {
+        set.put_mark(Mark { due_at: at.now + wait.min(second_look), ..mark });
     }
 }
 

@@ -140,7 +140,10 @@ impl WorkingSet {
     pub fn mark(&mut self, target: MarkTarget, version: i64, now: Timestamp) {
         let (urgent, hinted_at) = (false, self.hinted_at);
         let (due_at, set_at) = (now, now);
-        self.put_mark(Mark { target, version, due_at, contradictions: 0, failures: 0, urgent, set_at, hinted_at });
+        // The replica that made a second look necessary may answer this too.
+        let looks_again = self.marks.get(&target).is_some_and(Mark::is_second_look);
+        let contradictions = if looks_again { Mark::SECOND_LOOK } else { 0 };
+        self.put_mark(Mark { target, version, due_at, contradictions, failures: 0, urgent, set_at, hinted_at });
     }
 
     /// Writes a mark as it is, but that one which stands already keeps the instants at which it was first set.

@@ -111,10 +111,9 @@ impl Mark {
     /// In place of a count: an answer that may come from a replica that lags was accepted, and is looked at once more.
     pub const SECOND_LOOK: i32 = -1;
 
-    /// Whether an answer that was asked for at this instant, by our clock, comes too soon for the second look that the mark
-    /// stands for.
+    /// Whether it stands for the second look at an answer that may lag.
     #[must_use]
-    pub fn is_second_look_after(&self, asked_at: Timestamp) -> bool {
-        self.contradictions == Self::SECOND_LOOK && asked_at < self.due_at
+    pub fn is_second_look(&self) -> bool {
+        self.contradictions == Self::SECOND_LOOK
     }
 }

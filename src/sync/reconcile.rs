@@ -80,15 +80,18 @@ impl Engine {
     /// [`SyncError`]; to be tried again.
     pub async fn discover_directories(&self) -> Result<(), SyncError> {
         let Some(client) = &self.client else { return Ok(()) };
+        // As before every request: what a mark that was set since is about must not be taken for told.
+        let numbers = self.db.next_number_of_each().await?;
         let (mut cursor, mut paging) = (None::<String>, Paging::default());
         loop {
             let page = client.directories(cursor.as_deref()).await?;
             page.note_in(&mut paging, |record| record.id.as_str())?;
             for record in page.records {
-                let known = self.look_at(&record.id).await?.row.is_some();
+                let id = record.id.clone();
+                let known = self.look_at(&id).await?.row.is_some();
                 if known || record.state == "linked" {
                     let sent = Sent { asked_at: page.sent_at, sent_at: client.in_server_time(page.sent_at) };
-                    match self.take_listed(record, sent).await {
+                    match self.take_listed(record, numbers.get(&id).copied(), sent).await {
                         // The worker that has it keeps it fresh.
                         Err(SyncError::Db(DbError::LeaseLost(_))) => {}
                         taken => taken?,
@@ -102,11 +105,16 @@ impl Engine {
         }
     }
 
-    async fn take_listed(&self, record: DirectoryRecord, sent: Sent) -> Result<(), SyncError> {
+    /// Applies what the list of directories says of one, by the number that was taken before the list was asked for. What
+    /// was not known then had none.
+    async fn take_listed(&self, record: DirectoryRecord, number: Option<i64>, sent: Sent) -> Result<(), SyncError> {
         let id = record.id.clone();
-        let number = self.db.next_number(&id, &self.lease).await?;
-        // The number is younger than the answer: a mark that was set in between must stay.
-        self.apply_directory(&id, Some(record), number - 1, sent).await
+        let number = match number {
+            Some(number) => number,
+            // Younger than the answer: a mark that was set in between must stay.
+            None => self.db.next_number(&id, &self.lease).await? - 1,
+        };
+        self.apply_directory(&id, Some(record), number, sent).await
     }
 
     /// What is known of a directory at this moment, outside any lock.

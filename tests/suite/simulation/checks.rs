@@ -15,6 +15,8 @@ use super::stage::{FoldedEvent, Shown, Stage, folded_events};
 
 /// Rule 2: an answer that contradicts is accepted when it is given for the fourth time, and these times lie between.
 const SECONDS_BETWEEN_ANSWERS: [i64; 3] = [0, 1, 4];
+/// How long a hint counts: as long as memories are kept.
+const HINTS_COUNT_DAYS: i64 = 90;
 /// Rule 4: so many may vanish within an hour unannounced, or a tenth.
 const BELIEVED: usize = 20;
 
@@ -228,6 +230,9 @@ impl Witness {
             // A truth of a minute later has settled the hint; the next one is believed again.
             let settled = |(sent, at): &(u64, Timestamp)| *sent > tick && *at >= newest.key.0 + TimeDelta::minutes(1);
             let agrees = agrees || self.seen_away.get(&user.id).into_iter().flatten().any(settled);
+            // Of so old an event the engine does not know whether a newer one was pruned, and asks.
+            let is_past = since().any(|(_, at, _)| *at >= newest.key.0 + TimeDelta::days(HINTS_COUNT_DAYS));
+            let agrees = agrees || is_past;
             let believed = self.are_evidence(since().map(|(_, at, _)| *at));
             if !agrees && !believed {
                 return Err(format!(
