@@ -17,6 +17,7 @@ pub enum Figure {
     Cpu,
     RateCpu,
     PostgresCpu,
+    TotalCpu,
     FirstSync,
     FirstSyncCpu,
     FirstSyncRequests,
@@ -41,7 +42,7 @@ enum Goal {
 }
 
 impl Figure {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Acknowledged,
         Self::ClosedMedian,
         Self::ClosedP99,
@@ -50,6 +51,7 @@ impl Figure {
         Self::Cpu,
         Self::RateCpu,
         Self::PostgresCpu,
+        Self::TotalCpu,
         Self::FirstSync,
         Self::FirstSyncCpu,
         Self::FirstSyncRequests,
@@ -76,6 +78,7 @@ impl Figure {
             Self::Cpu => "CPU per event until drained, ms",
             Self::RateCpu => "CPU per event at the fixed rate, ms",
             Self::PostgresCpu => "PostgreSQL's CPU per event, closed loop, ms",
+            Self::TotalCpu => "CPU per event with PostgreSQL's, closed loop, ms",
             Self::FirstSync => "first sync, 10,000 users and 100 groups, s",
             Self::FirstSyncCpu => "its CPU, s",
             Self::FirstSyncRequests => "its API requests",

@@ -24,7 +24,8 @@ const RATE_SECONDS: u64 = 10;
 const REST: Duration = Duration::from_secs(2);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(600);
-const DATABASE: &str = "bench";
+/// The database of a turn.
+pub const DATABASE: &str = "bench";
 const WAITS: &str = "SELECT EXISTS (SELECT FROM directory_sync.marks)
     OR EXISTS (SELECT FROM directory_sync.inbox_events WHERE status = 'pending')";
 
@@ -75,7 +76,7 @@ async fn loads(system: System, plan: &Plan, places: &Places, postgres: &Postgres
     let database = empty_database(system, places, postgres).await?;
     Running::prepare(system, places, &world, &database).await?;
     let (running, _) = Running::start(system, places, &world, &database).await?;
-    running.first_sync(directories.len(), PATIENCE).await?;
+    running.first_sync(directories.len(), postgres, PATIENCE).await?;
     running.stop().await?;
 
     let (running, start) = Running::start(system, places, &world, &database).await?;
@@ -90,7 +91,7 @@ async fn loads(system: System, plan: &Plan, places: &Places, postgres: &Postgres
     closed_loop(&running, &world, postgres, events, plan, figures).await?;
     let people = (directories.len() * (USERS + plan.newcomers)) as f64;
     for directory in &directories {
-        world.promote(directory, (plan.rate * RATE_SECONDS as f64 / people).min(1.0)).await?;
+        world.promote(directory, (plan.rate * RATE_SECONDS as f64 / people).min(1.0), 100).await?;
     }
     fixed_rate(&running, postgres, world.take_events().await?, plan.rate, figures).await?;
     figures.set(Figure::LoadedMemory, running.resident_mib().1);
@@ -111,7 +112,7 @@ async fn first_sync(system: System, places: &Places, postgres: &Postgres, figure
     if !system.is_mirror() {
         started = Instant::now();
     }
-    running.first_sync(1, PATIENCE).await?;
+    running.first_sync(1, postgres, PATIENCE).await?;
     figures.set(Figure::FirstSync, started.elapsed().as_secs_f64());
     figures.set(Figure::FirstSyncCpu, running.cpu_seconds() - cpu);
     figures.set(Figure::FirstSyncRequests, world.take_request_count().await? as f64);
@@ -149,7 +150,9 @@ async fn closed_loop(
     figures.set(Figure::GeneratorCpu, per_event(outcome.cpu_seconds));
     figures.set(Figure::Requests, world.take_request_count().await? as f64 / acknowledged);
     if running.system.uses_postgres() {
-        figures.set(Figure::PostgresCpu, per_event(postgres.cpu_seconds() - cpu.1));
+        let (service, database) = (running.cpu_seconds() - cpu.0, postgres.cpu_seconds() - cpu.1);
+        figures.set(Figure::PostgresCpu, per_event(database));
+        figures.set(Figure::TotalCpu, per_event(service + database));
         let after = Counters::read(running.system, postgres).await?;
         figures.set(Figure::Statements, (after.statements - before.statements) / acknowledged);
         figures.set(Figure::Commits, (after.commits - before.commits) / acknowledged);

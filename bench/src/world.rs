@@ -15,6 +15,9 @@ use crate::{Result, free_port, proc, until};
 /// The key that the emulator accepts.
 pub const API_KEY: &str = "sk_test_emulator";
 
+/// Over how many parts the events of a load repeat their mix.
+const WAVES: usize = 20;
+
 /// A running emulator without rate limits and without endpoints: the load generator posts its events.
 pub struct World {
     /// Its base URL.
@@ -48,17 +51,22 @@ impl World {
         Ok(id)
     }
 
-    /// Newcomers with a membership each, and another job title for everybody: `dsync.user.created`, `.updated`,
-    /// `dsync.group.created` and `.user_added`.
+    /// Newcomers with a membership each, and another job title for as many as there are people: `dsync.user.created`,
+    /// `.updated`, `dsync.group.created` and `.user_added`. All kinds come throughout, so that a system that meets only the
+    /// first part of the events meets the same mix.
     pub async fn grow(&self, directory: &str, newcomers: usize) -> Result<()> {
-        let people = json!({"users": newcomers, "groups": 1, "memberships": newcomers});
-        self.post(&format!("/directories/{directory}/bulk"), &people).await?;
-        self.promote(directory, 1.0).await
+        for wave in 0..WAVES {
+            let count = newcomers * (wave + 1) / WAVES - newcomers * wave / WAVES;
+            let people = json!({"users": count, "groups": 1, "memberships": count});
+            self.post(&format!("/directories/{directory}/bulk"), &people).await?;
+            self.promote(directory, 1.0 / WAVES as f64, wave).await?;
+        }
+        Ok(())
     }
 
-    /// Another job title for a share of the people.
-    pub async fn promote(&self, directory: &str, share: f64) -> Result<()> {
-        let change = json!({"action": "update", "share": share, "seed": 1});
+    /// Another job title for a share of the people; the seed chooses whom.
+    pub async fn promote(&self, directory: &str, share: f64, seed: usize) -> Result<()> {
+        let change = json!({"action": "update", "share": share, "seed": seed});
         self.post(&format!("/directories/{directory}/bulk-change"), &change).await?;
         Ok(())
     }
