@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
-    Change, DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, GroupRecord, Hint, HintKey, MarkTarget,
+    Change, DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, GroupRecord, Hint, HintKey, Mark, MarkTarget,
     UserRecord, UserState,
 };
 
@@ -112,6 +112,47 @@ fn a_lagging_answer_is_asked_again_and_meanwhile_the_revocation_stands() {
     assert_eq!(verdict, Verdict::Accepted);
     assert_eq!(state_of(&set, 1), Some(UserState::Active));
     assert_eq!(set.marks[&target].due_at, at(25 + 60), "a second look");
+}
+
+#[test]
+fn neither_an_older_event_nor_a_clock_that_is_set_ends_a_second_look() {
+    let mut set = empty();
+    let target = MarkTarget::User(user_id(1));
+    let lagging = || Answer::Is(user(1, "active", 10));
+    fold_at(&mut set, &created(1, 20), 1, 20);
+    for (number, second) in [(2, 20), (3, 20), (4, 21), (5, 25)] {
+        user_truth(&mut set, &user_id(1), lagging(), &truth(number, second));
+    }
+    fold_at(&mut set, &created(1, 18), 6, 30);
+    let set_forward = TruthContext { asked_at: at(200), now: at(200), ..truth(8, 32) };
+    for (context, due) in [(truth(7, 31), 25 + 60), (set_forward, 200 + 59)] {
+        user_truth(&mut set, &user_id(1), lagging(), &context);
+        assert_eq!(set.marks[&target].due_at, at(due), "still a second look");
+        put_due(&mut set, &target, 0);
+    }
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 20)), &truth(9, 92));
+    assert!(!set.marks.contains_key(&target));
+}
+
+fn put_due(set: &mut WorkingSet, target: &MarkTarget, second: i64) {
+    let mark = set.marks[target].clone();
+    set.put_mark(Mark { due_at: at(second), ..mark });
+}
+
+#[test]
+fn of_events_of_one_instant_a_second_look_decides() {
+    let mut set = empty();
+    for (number, group_and_user) in [(1, created(1, 10)), (2, hint(10, Change::GroupCreated(group_id(1), None)))] {
+        fold_at(&mut set, &group_and_user, number, 10);
+    }
+    let target = MarkTarget::User(user_id(1));
+    let mut update = created(1, 10);
+    update.key.event_id = EventId::new("event_10_too").unwrap();
+    fold_at(&mut set, &update, 3, 10);
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(4, 11));
+    assert_eq!(set.marks[&target].due_at, at(10 + 60));
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(5, 72));
+    assert!(!set.marks.contains_key(&target));
 }
 
 #[test]

@@ -349,7 +349,8 @@ fn look_again_later(set: &mut WorkingSet, target: MarkTarget, at: &TruthContext)
 }
 
 /// Clears a mark that an answer settled. Another answer of the replica that made a second look necessary does not: that
-/// takes one that was asked for long enough after the last truth by the API's clock too, since ours may have been set.
+/// takes one that was asked for a minute after the mark was set and, since our clock may have been set, after the last truth
+/// by the API's.
 fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, last_truth: Option<Timestamp>, at: &TruthContext) {
     let Some(mark) = set.marks.get(target).filter(|mark| mark.is_second_look()).cloned() else {
         set.clear_mark(target, at.number);
@@ -359,7 +360,9 @@ fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, last_truth: Option<Tim
         return;
     }
     let second_look = TimeDelta::seconds(SECOND_LOOK_SECONDS);
-    let wait = last_truth.map_or(TimeDelta::zero(), |last| last + second_look - at.sent_at);
+    let by_our_clock = mark.set_at + second_look - at.asked_at;
+    let by_theirs = last_truth.map_or(TimeDelta::zero(), |last| last + second_look - at.sent_at);
+    let wait = by_our_clock.max(by_theirs);
     if wait <= TimeDelta::seconds(CLOCK_GRAIN_SECONDS) {
         set.clear_mark(target, at.number);
     } else if !set.is_marked_after(target, at.number) {

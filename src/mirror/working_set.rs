@@ -146,6 +146,13 @@ impl WorkingSet {
         self.put_mark(Mark { target, version, due_at, contradictions, failures: 0, urgent, set_at, hinted_at });
     }
 
+    /// Has what is marked looked at once more after the next answer, which may lag unnoticed.
+    pub fn look_twice(&mut self, target: &MarkTarget) {
+        if let Some(mark) = self.marks.get(target).filter(|mark| mark.contradictions == 0).cloned() {
+            self.put_mark(Mark { contradictions: Mark::SECOND_LOOK, ..mark });
+        }
+    }
+
     /// Writes a mark as it is, but that one which stands already keeps the instants at which it was first set.
     pub fn put_mark(&mut self, mut mark: Mark) {
         if let Some(standing) = self.marks.get(&mark.target) {

@@ -91,6 +91,7 @@ fn fold_into_deleted_directory(set: &mut WorkingSet, hint: &Hint, at: &FoldConte
 }
 
 fn fold_entity(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
+    let tied = tied_target(set, hint);
     let outcome = match &hint.change {
         Change::UserCreated(id, snapshot) => users::changed(set, hint, (id, snapshot.as_deref()), true, at),
         Change::UserUpdated(id, snapshot) => users::changed(set, hint, (id, snapshot.as_deref()), false, at),
@@ -104,10 +105,32 @@ fn fold_entity(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
         Change::MemberRemoved { group, user } => members::removed(set, hint, group, user, at),
         Change::Token | Change::DirectoryChanged(_) | Change::DirectoryDeleted => skipped("handled above"),
     };
+    if let Some(target) = tied {
+        set.look_twice(&target);
+    }
     if !at.verifies {
         members::show_those_announced(set);
     }
     outcome
+}
+
+/// What the hint is about, if the newest hint about it is another one of the same instant. No answer contradicts both, so
+/// one that lags would pass unnoticed.
+fn tied_target(set: &WorkingSet, hint: &Hint) -> Option<MarkTarget> {
+    let (target, newest) = match &hint.change {
+        Change::UserCreated(id, _) | Change::UserUpdated(id, _) | Change::UserDeleted(id) => {
+            (MarkTarget::User(id.clone()), set.users.get(id)?.memory.hint.as_ref())
+        }
+        Change::GroupCreated(id, _) | Change::GroupUpdated(id, _) | Change::GroupDeleted(id) => {
+            (MarkTarget::Group(id.clone()), set.groups.get(id)?.memory.hint.as_ref())
+        }
+        Change::MemberAdded { group, user, .. } | Change::MemberRemoved { group, user } => {
+            let edge = set.edges.get(&(group.clone(), user.clone()))?;
+            (MarkTarget::Edge(group.clone(), user.clone()), edge.memory.hint.as_ref())
+        }
+        Change::Token | Change::DirectoryChanged(_) | Change::DirectoryDeleted => return None,
+    };
+    is_tie(newest, &hint.key).then_some(target)
 }
 
 fn is_old(truth_at: Option<Timestamp>, hint: &Hint, at: &FoldContext) -> bool {

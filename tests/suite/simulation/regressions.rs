@@ -311,6 +311,22 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
                 Refresh(2),
             ],
         ),
+        (
+            "seed 31018",
+            vec![
+                CreateDirectory,
+                CreateUser(7),
+                RefreshPatiently(2),
+                CreateGroup(5),
+                AddMember(5, 51),
+                RemoveMember(37, 83),
+                Lag(1000),
+                AddMember(93, 46),
+                DeliverAll,
+                Fold,
+                RefreshPatiently(2),
+            ],
+        ),
     ]
 }
 
