@@ -20,6 +20,9 @@ wait $server
 rm -rf "$1"
 "#;
 
+/// The database of a turn.
+pub const DATABASE: &str = "bench";
+
 /// The running server.
 pub struct Postgres {
     folder: PathBuf,

@@ -7,9 +7,9 @@ use hyper::body::Bytes;
 
 use crate::figures::{Figure, Figures};
 use crate::load::{self, Outcome, Pace};
-use crate::postgres::Postgres;
+use crate::postgres::{DATABASE, Postgres};
 use crate::system::{Places, Running, System};
-use crate::world::World;
+use crate::world::{OTHERS_THAN_GROW, World};
 use crate::{Arguments, Part, Result};
 
 /// The directory of the first sync: how many users, groups and memberships.
@@ -24,8 +24,6 @@ const RATE_SECONDS: u64 = 10;
 const REST: Duration = Duration::from_secs(2);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// The database of a turn.
-pub const DATABASE: &str = "bench";
 const WAITS: &str = "SELECT EXISTS (SELECT FROM directory_sync.marks)
     OR EXISTS (SELECT FROM directory_sync.inbox_events WHERE status = 'pending')";
 
@@ -91,7 +89,7 @@ async fn loads(system: System, plan: &Plan, places: &Places, postgres: &Postgres
     closed_loop(&running, &world, postgres, events, plan, figures).await?;
     let people = (directories.len() * (USERS + plan.newcomers)) as f64;
     for directory in &directories {
-        world.promote(directory, (plan.rate * RATE_SECONDS as f64 / people).min(1.0), 100).await?;
+        world.promote(directory, (plan.rate * RATE_SECONDS as f64 / people).min(1.0), OTHERS_THAN_GROW).await?;
     }
     fixed_rate(&running, postgres, world.take_events().await?, plan.rate, figures).await?;
     figures.set(Figure::LoadedMemory, running.resident_mib().1);
@@ -145,12 +143,13 @@ async fn closed_loop(
     figures.set_latency(Figure::ClosedMedian, &outcome, 50.0);
     figures.set_latency(Figure::ClosedP99, &outcome, 99.0);
     figures.set(Figure::Drained, acknowledged / drained);
-    figures.set(Figure::Cpu, per_event(running.cpu_seconds() - cpu.0));
+    let service = running.cpu_seconds() - cpu.0;
+    figures.set(Figure::Cpu, per_event(service));
     figures.set(Figure::EmulatorCpu, per_event(world.cpu_seconds() - cpu.2));
     figures.set(Figure::GeneratorCpu, per_event(outcome.cpu_seconds));
     figures.set(Figure::Requests, world.take_request_count().await? as f64 / acknowledged);
     if running.system.uses_postgres() {
-        let (service, database) = (running.cpu_seconds() - cpu.0, postgres.cpu_seconds() - cpu.1);
+        let database = postgres.cpu_seconds() - cpu.1;
         figures.set(Figure::PostgresCpu, per_event(database));
         figures.set(Figure::TotalCpu, per_event(service + database));
         let after = Counters::read(running.system, postgres).await?;

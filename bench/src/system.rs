@@ -10,8 +10,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::load::{Target, post_once};
-use crate::postgres::Postgres;
-use crate::round::DATABASE;
+use crate::postgres::{DATABASE, Postgres};
 use crate::world::{API_KEY, World};
 use crate::{Result, free_port, proc};
 

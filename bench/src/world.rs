@@ -17,6 +17,8 @@ pub const API_KEY: &str = "sk_test_emulator";
 
 /// Over how many parts the events of a load repeat their mix.
 const WAVES: usize = 20;
+/// A seed that [`World::grow`] does not use.
+pub const OTHERS_THAN_GROW: usize = WAVES;
 
 /// A running emulator without rate limits and without endpoints: the load generator posts its events.
 pub struct World {

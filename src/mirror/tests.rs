@@ -123,7 +123,8 @@ fn neither_an_older_event_nor_a_clock_that_is_set_ends_a_second_look() {
     for (number, second) in [(2, 20), (3, 20), (4, 21), (5, 25)] {
         user_truth(&mut set, &user_id(1), lagging(), &truth(number, second));
     }
-    fold_at(&mut set, &created(1, 18), 6, 30);
+    let older = Change::UserUpdated(user_id(1), Some(Box::new(user(1, "active", 10))));
+    fold_at(&mut set, &hint(18, older), 6, 30);
     let set_forward = TruthContext { asked_at: at(200), now: at(200), ..truth(8, 32) };
     for (context, due) in [(truth(7, 31), 25 + 60), (set_forward, 200 + 59)] {
         user_truth(&mut set, &user_id(1), lagging(), &context);
@@ -142,9 +143,7 @@ fn put_due(set: &mut WorkingSet, target: &MarkTarget, second: i64) {
 #[test]
 fn of_events_of_one_instant_a_second_look_decides() {
     let mut set = empty();
-    for (number, group_and_user) in [(1, created(1, 10)), (2, hint(10, Change::GroupCreated(group_id(1), None)))] {
-        fold_at(&mut set, &group_and_user, number, 10);
-    }
+    fold_at(&mut set, &created(1, 10), 1, 10);
     let target = MarkTarget::User(user_id(1));
     let mut update = created(1, 10);
     update.key.event_id = EventId::new("event_10_too").unwrap();
@@ -153,6 +152,20 @@ fn of_events_of_one_instant_a_second_look_decides() {
     assert_eq!(set.marks[&target].due_at, at(10 + 60));
     user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(5, 72));
     assert!(!set.marks.contains_key(&target));
+}
+
+#[test]
+fn an_event_with_newer_content_than_an_answer_of_after_it_has_the_next_answer_looked_at_twice() {
+    for (updated, looks_twice) in [(20, true), (10, false)] {
+        let mut set = empty();
+        let target = MarkTarget::User(user_id(1));
+        user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(1, 21));
+        let record = Some(Box::new(user(1, "suspended", updated)));
+        fold_at(&mut set, &hint(20, Change::UserUpdated(user_id(1), record)), 2, 22);
+        assert_eq!(state_of(&set, 1), Some(UserState::Active), "the truth is of after the event");
+        user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(3, 22));
+        assert_eq!(set.marks.get(&target).map(|mark| mark.due_at), looks_twice.then_some(at(22 + 60)));
+    }
 }
 
 #[test]

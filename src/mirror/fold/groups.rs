@@ -1,7 +1,8 @@
 //! Hints about groups. As for users, what a row shows does not depend on the order of folding.
 
 use super::{
-    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, TIE, advances, applied, is_old, is_tie, stamp,
+    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, advances, applied, is_old, is_older_than,
+    stamp,
 };
 use crate::clock::Timestamp;
 use crate::mirror::working_set::{Entity, WorkingSet};
@@ -36,7 +37,11 @@ pub(super) fn changed(
         if confirmed {
             return EQUAL;
         }
-        set.mark(target, at.number, at.now);
+        let lagged = record.is_some_and(|record| is_older_than(entity, record.updated_at));
+        set.mark(target.clone(), at.number, at.now);
+        if lagged {
+            set.look_twice(&target);
+        }
         return OLD;
     }
     let was_gone = entity.is_gone();
@@ -51,10 +56,6 @@ pub(super) fn changed(
         restore(entity);
     }
     if !newest && !shown && !was_unknown {
-        if is_tie(entity.memory.hint.as_ref(), &hint.key) {
-            set.mark(target, at.number, at.now);
-            return TIE;
-        }
         return NEWER;
     }
     set.mark(target, at.number, at.now);
@@ -118,10 +119,6 @@ pub(super) fn deleted(set: &mut WorkingSet, hint: &Hint, id: &DirectoryGroupId, 
         return REMEMBERED;
     }
     if !advances(entity, &hint.key) {
-        if known && is_tie(entity.memory.hint.as_ref(), &hint.key) {
-            set.mark(MarkTarget::Group(id.clone()), at.number, at.now);
-            return TIE;
-        }
         return NEWER;
     }
     if !known {

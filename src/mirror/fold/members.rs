@@ -1,8 +1,6 @@
 //! Hints about memberships: each orders its edge, not its ends (rules 1, 7 and 8).
 
-use super::{
-    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, TIE, applied, groups, is_old, is_tie, users,
-};
+use super::{EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, applied, groups, is_old, users};
 use crate::mirror::working_set::WorkingSet;
 use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Hint, MarkTarget, UserRecord};
 
@@ -42,10 +40,6 @@ pub(super) fn added(
         return OLD;
     }
     if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
-        if is_tie(edge.memory.hint.as_ref(), &hint.key) {
-            set.mark(target, at.number, at.now);
-            return TIE;
-        }
         return NEWER;
     }
     edge.memory.hint = Some(hint.key.clone());
@@ -82,10 +76,6 @@ pub(super) fn removed(
         return REMEMBERED;
     }
     if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
-        if is_tie(edge.memory.hint.as_ref(), &hint.key) {
-            set.mark(target, at.number, at.now);
-            return TIE;
-        }
         return NEWER;
     }
     edge.memory.hint = Some(hint.key.clone());

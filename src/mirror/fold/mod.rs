@@ -92,7 +92,7 @@ fn fold_into_deleted_directory(set: &mut WorkingSet, hint: &Hint, at: &FoldConte
 
 fn fold_entity(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
     let tied = tied_target(set, hint);
-    let outcome = match &hint.change {
+    let mut outcome = match &hint.change {
         Change::UserCreated(id, snapshot) => users::changed(set, hint, (id, snapshot.as_deref()), true, at),
         Change::UserUpdated(id, snapshot) => users::changed(set, hint, (id, snapshot.as_deref()), false, at),
         Change::UserDeleted(id) => users::deleted(set, hint, id, at),
@@ -106,6 +106,10 @@ fn fold_entity(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
         Change::Token | Change::DirectoryChanged(_) | Change::DirectoryDeleted => skipped("handled above"),
     };
     if let Some(target) = tied {
+        if outcome == NEWER {
+            set.mark(target.clone(), at.number, at.now);
+            outcome = TIE;
+        }
         set.look_twice(&target);
     }
     if !at.verifies {
@@ -114,8 +118,8 @@ fn fold_entity(set: &mut WorkingSet, hint: &Hint, at: &FoldContext) -> Outcome {
     outcome
 }
 
-/// What the hint is about, if the newest hint about it is another one of the same instant. No answer contradicts both, so
-/// one that lags would pass unnoticed.
+/// What the hint is about, if the newest hint about it is another one of the same instant: which of them was last, only the
+/// API knows. No answer contradicts both, so one that lags would pass unnoticed.
 fn tied_target(set: &WorkingSet, hint: &Hint) -> Option<MarkTarget> {
     let (target, newest) = match &hint.change {
         Change::UserCreated(id, _) | Change::UserUpdated(id, _) | Change::UserDeleted(id) => {
@@ -130,16 +134,17 @@ fn tied_target(set: &WorkingSet, hint: &Hint) -> Option<MarkTarget> {
         }
         Change::Token | Change::DirectoryChanged(_) | Change::DirectoryDeleted => return None,
     };
-    is_tie(newest, &hint.key).then_some(target)
+    newest.is_some_and(|newest| newest.at == hint.key.at && newest.event_id != hint.key.event_id).then_some(target)
 }
 
 fn is_old(truth_at: Option<Timestamp>, hint: &Hint, at: &FoldContext) -> bool {
     hint.key.at < at.oldest || truth_at.is_some_and(|truth_at| hint.key.at < truth_at)
 }
 
-/// Whether the newest hint is another one of the same instant: which of them was last, only the API knows.
-fn is_tie(newest: Option<&HintKey>, key: &HintKey) -> bool {
-    newest.is_some_and(|newest| newest.at == key.at && newest.event_id != key.event_id)
+/// Whether what is shown is older than this. If the hint that says so is older than the last truth, that came from a replica
+/// that lags, and the next may as well.
+fn is_older_than<R>(entity: &Entity<R>, updated_at: Timestamp) -> bool {
+    entity.memory.snapshot.as_ref().is_some_and(|shown| shown.updated_at < updated_at)
 }
 
 fn stamp(updated_at: Timestamp, key: &HintKey) -> Stamp {

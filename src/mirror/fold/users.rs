@@ -4,7 +4,8 @@
 //! away by the newest hint is inactive whatever the content says.
 
 use super::{
-    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, TIE, advances, applied, is_old, is_tie, stamp,
+    EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, advances, applied, is_old, is_older_than,
+    stamp,
 };
 use crate::clock::Timestamp;
 use crate::mirror::working_set::{Entity, WorkingSet};
@@ -39,7 +40,11 @@ pub(super) fn changed(
         if confirmed {
             return EQUAL;
         }
-        set.mark(target, at.number, at.now);
+        let lagged = record.is_some_and(|record| is_older_than(entity, record.updated_at));
+        set.mark(target.clone(), at.number, at.now);
+        if lagged {
+            set.look_twice(&target);
+        }
         return OLD;
     }
     let was_gone = entity.is_gone();
@@ -54,10 +59,6 @@ pub(super) fn changed(
     }
     let revived = shown && newest && was_gone;
     if !newest && !shown && !was_unknown {
-        if is_tie(entity.memory.hint.as_ref(), &hint.key) {
-            set.mark(target, at.number, at.now);
-            return TIE;
-        }
         return NEWER;
     }
     set.mark(target, at.number, at.now);
@@ -132,10 +133,6 @@ pub(super) fn deleted(set: &mut WorkingSet, hint: &Hint, id: &DirectoryUserId, a
         return REMEMBERED;
     }
     if !advances(entity, &hint.key) {
-        if known && is_tie(entity.memory.hint.as_ref(), &hint.key) {
-            set.mark(MarkTarget::User(id.clone()), at.number, at.now);
-            return TIE;
-        }
         return NEWER;
     }
     if !known {

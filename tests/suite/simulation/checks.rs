@@ -232,9 +232,8 @@ impl Witness {
             let agrees = agrees || self.seen_away.get(&user.id).into_iter().flatten().any(settled);
             // Of so old an event the engine does not know whether a newer one was pruned, and asks.
             let is_past = since().any(|(_, at, _)| *at >= newest.key.0 + TimeDelta::days(HINTS_COUNT_DAYS));
-            let agrees = agrees || is_past;
             let believed = self.are_evidence(since().map(|(_, at, _)| *at));
-            if !agrees && !believed {
+            if !agrees && !is_past && !believed {
                 return Err(format!(
                     "{} is active again, though a hint of {} took the user away",
                     user.id, newest.key.0

@@ -327,6 +327,23 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
                 RefreshPatiently(2),
             ],
         ),
+        (
+            "seed 34016",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                Pass(3_456_000_000),
+                DeliverAll,
+                Lag(20_000),
+                Fold,
+                Suspend(93),
+                Deliver(77),
+                Pass(1000),
+                RefreshPatiently(0),
+                Fold,
+                RefreshPatiently(2),
+            ],
+        ),
     ]
 }
 
