@@ -169,6 +169,17 @@ fn an_event_with_newer_content_than_an_answer_of_after_it_has_the_next_answer_lo
 }
 
 #[test]
+fn an_answer_older_than_another_is_asked_for_again() {
+    let mut set = empty();
+    for (number, updated, state) in [(1, 10, "active"), (2, 20, "inactive")] {
+        let answer = Answer::Is(user(1, state, updated));
+        assert_eq!(user_truth(&mut set, &user_id(1), answer, &truth(number, 20)), Verdict::Accepted);
+    }
+    let lagging = user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(3, 22));
+    assert_eq!((lagging, state_of(&set, 1)), (Verdict::Contradicted, Some(UserState::Inactive)));
+}
+
+#[test]
 fn what_was_asked_for_together_or_too_soon_is_one_contradiction() {
     let mut set = empty();
     fold_at(&mut set, &created(1, 10), 1, 10);

@@ -306,9 +306,9 @@ pub(super) fn delete_directory(set: &mut WorkingSet, now: Timestamp) {
     }
 }
 
-/// An answer older than the content that a hint brought comes from a replica that lags.
+/// An answer older than the content that a hint or another answer brought comes from a replica that lags.
 fn is_older(shown: Option<&Stamp>, updated_at: Timestamp) -> bool {
-    shown.is_some_and(|shown| shown.event_id.is_some() && updated_at < shown.updated_at)
+    shown.is_some_and(|shown| updated_at < shown.updated_at)
 }
 
 /// Puts the mark off so that the answer is asked for again; `false` once it was asked for often enough. Answers that were

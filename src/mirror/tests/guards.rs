@@ -193,11 +193,12 @@ proptest! {
         });
     }
 
-    /// Answers may come back in any order: that of the last request stands.
+    /// Answers may come back in any order: that of the last request stands, unless it is of an older time than another.
     #[test]
     fn of_several_answers_that_of_the_last_request_stands(
         (answers, order) in prop::collection::vec(any_said(), 1..12).prop_flat_map(|answers| {
             let order = (0..answers.len()).collect::<Vec<_>>();
+            let answers = answers.into_iter().zip(0..).map(|(said, updated)| of_time(said, updated)).collect::<Vec<_>>();
             (Just(answers), Just(order).prop_shuffle())
         }),
     ) {

@@ -35,6 +35,15 @@ pub(super) fn any_said() -> impl Strategy<Value = Said> {
     )
 }
 
+/// The same answer with a record of this second.
+pub(super) fn of_time(said: Said, updated: i64) -> Said {
+    match said {
+        Said::User(number, record) => Said::User(number, record.map(|record| user(number, &record.state, updated))),
+        Said::Group(number, record) => Said::Group(number, record.map(|_| group(number, updated))),
+        other => other,
+    }
+}
+
 fn a_directory() -> DirectoryRecord {
     DirectoryRecord::from_json(&json!({"id": "directory", "state": "linked"})).unwrap()
 }

@@ -344,6 +344,30 @@ fn histories() -> Vec<(&'static str, Vec<Op>)> {
                 RefreshPatiently(2),
             ],
         ),
+        (
+            "seed 38480",
+            vec![
+                CreateDirectory,
+                CreateGroup(0),
+                OldUsers(0, 4),
+                Deliver(18),
+                Fold,
+                Refresh(6),
+                Lag(20_000),
+                Pass(4000),
+                Deactivate(1, UpdatedInactive),
+                RefreshPatiently(5),
+                RefreshPatiently(1),
+                Lag(3000),
+                RefreshWhile(2, 2, vec![Deliver(32), Fold]),
+                DeliverAll,
+                Lag(20_000),
+                RefreshPatiently(1),
+                Fold,
+                RefreshPatiently(8),
+                DirectoryState(3, "deleting"),
+            ],
+        ),
     ]
 }
 
