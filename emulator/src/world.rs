@@ -113,6 +113,11 @@ impl World {
         self.settings.older_deletions = older;
     }
 
+    /// Whether lists of a group's members leave out inactive users; see [`Options::omit_inactive_from_group_members`].
+    pub fn set_omit_inactive_from_group_members(&mut self, omit: bool) {
+        self.settings.omit_inactive_from_group_members = omit;
+    }
+
     /// How this environment tells of a deactivation, if nothing else is asked for.
     pub fn default_deactivation(&self) -> Deactivation {
         if self.settings.older_deletions { Deactivation::UpdatedInactive } else { Deactivation::DeletedGone }

@@ -248,6 +248,24 @@ fn who_comes_back_has_the_memberships_fetched() {
 }
 
 #[test]
+fn who_comes_back_by_an_event_has_the_memberships_fetched_too() {
+    let record = || Box::new(user(1, "active", 20));
+    let added = Change::MemberAdded {
+        group: group_id(1),
+        user: user_id(1),
+        group_snapshot: None,
+        user_snapshot: Some(record()),
+    };
+    for change in [Change::UserUpdated(user_id(1), Some(record())), added] {
+        let mut set = empty();
+        user_truth(&mut set, &user_id(1), Answer::Is(user(1, "inactive", 10)), &truth(2, 11));
+        fold_at(&mut set, &hint(20, change), 3, 21);
+        assert_eq!(state_of(&set, 1), Some(UserState::Active));
+        assert!(set.marks.contains_key(&MarkTarget::UserGroups(user_id(1))));
+    }
+}
+
+#[test]
 fn a_membership_event_revives_no_user() {
     let mut set = empty();
     for hint in [created(1, 10), deleted(1, 30)] {

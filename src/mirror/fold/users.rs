@@ -53,39 +53,47 @@ pub(super) fn changed(
     if newest && confirmed {
         return EQUAL;
     }
-    let shown = record.is_some_and(|record| show(entity, record, &hint.key, at.now));
-    if newest && !shown && !at.verifies {
+    let shown = record.map_or(Shown::Nothing, |record| show(entity, record, &hint.key, at.now));
+    if newest && shown == Shown::Nothing && !at.verifies {
         restore(entity);
     }
-    let revived = shown && newest && was_gone;
-    if !newest && !shown && !was_unknown {
+    if !newest && shown == Shown::Nothing && !was_unknown {
         return NEWER;
     }
     set.mark(target, at.number, at.now);
+    if shown == Shown::CameBack || (newest && (was_gone || (was_unknown && !created))) {
+        set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
+    }
     if !newest {
         return applied("a newer event was folded already: to be verified with the API");
-    }
-    if revived || was_gone || (was_unknown && !created) {
-        set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
     }
     FETCH
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// What is shown is newer.
+    Nothing,
+    /// The snapshot.
+    Content,
+    /// The snapshot, by which the user came back. Lists of members that were read before need not have shown the user.
+    CameBack,
+}
+
 /// Shows a snapshot if it is not older than what is shown; who was taken away stays away.
-/// Answers whether it was shown.
-fn show(entity: &mut Entity<UserRow>, record: &UserRecord, key: &HintKey, now: Timestamp) -> bool {
+fn show(entity: &mut Entity<UserRow>, record: &UserRecord, key: &HintKey, now: Timestamp) -> Shown {
     let stamp = stamp(record.updated_at, key);
     if !entity.takes(&stamp) {
-        return false;
+        return Shown::Nothing;
     }
     let stays_away = is_taken_away(entity);
     entity.memory.snapshot = Some(stamp);
     entity.memory_changed = true;
-    entity.set_user(record.clone(), None, now);
+    let came_back = entity.set_user(record.clone(), None, now);
     if stays_away {
         revoke(entity, now);
     }
-    true
+    if came_back && !stays_away { Shown::CameBack } else { Shown::Content }
 }
 
 /// Whether the newest hint is a removal, and no answer has called the user active since.
@@ -162,12 +170,12 @@ pub(super) fn meet(
     let shown = match record.filter(differs) {
         // After a 404 no snapshot of a membership brings anybody back.
         Some(record) if !is_old && !gone_by_truth => show(entity, record, &hint.key, at.now),
-        _ => false,
+        _ => Shown::Nothing,
     };
-    if was_unknown || shown || news_of_the_gone {
+    if was_unknown || shown != Shown::Nothing || news_of_the_gone {
         set.mark(MarkTarget::User(id.clone()), at.number, at.now);
     }
-    if was_unknown || news_of_the_gone {
+    if was_unknown || shown == Shown::CameBack || news_of_the_gone {
         set.mark(MarkTarget::UserGroups(id.clone()), at.number, at.now);
     }
 }

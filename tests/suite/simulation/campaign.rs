@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::history::{Kind, history};
-use super::op::Op;
+use super::op::{NEWEST, Op};
 use super::run::Simulation;
 use super::stage::Stage;
 use crate::support::Engine;
@@ -142,7 +142,9 @@ async fn shrink(stage: &Stage, mut ops: Vec<Op>, wrong: &str) -> Vec<Op> {
 
 /// The history as a line of Rust.
 fn as_code(ops: &[Op]) -> String {
-    format!("{ops:?}").replace('[', "vec![").replace("Crash(", "Crash(Doing::").replace("Api(", "Api(Fault::")
+    let code =
+        format!("{ops:?}").replace('[', "vec![").replace("Crash(", "Crash(Doing::").replace("Api(", "Api(Fault::");
+    code.replace(&NEWEST.to_string(), "NEWEST")
 }
 
 /// The history with a simpler op at this place.

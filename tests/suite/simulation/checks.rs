@@ -45,11 +45,16 @@ pub struct Witness {
     /// Since the mirror was looked at last: what answers were about, and what folded events told of, with the newest.
     asked_lately: BTreeSet<String>,
     told_lately: HashMap<String, Timestamp>,
+    /// What answers showed since, and which owners' lists of members or groups were read, with whether anything was in them.
+    shown_lately: BTreeSet<String>,
+    lists_read_lately: HashMap<String, bool>,
     /// Directories of which an event of their own told.
     directories_told_lately: BTreeSet<String>,
     /// What the mirror showed when it was looked at last, and when the truth was asked for that it had.
     before: HashMap<String, Shown>,
     truth_at: HashMap<String, Timestamp>,
+    members_before: Vec<(String, String)>,
+    gone_before: Vec<String>,
     /// Unannounced removals of a directory, and since when they count.
     removals: BTreeMap<String, (Timestamp, usize)>,
     /// Directories whose removals somebody confirmed.
@@ -103,6 +108,8 @@ impl Witness {
                 let (group, user) = (of("group"), of("user"));
                 if let Some(owner) = group.as_ref().or(user.as_ref()) {
                     self.lists_read.entry(owner.clone()).or_default().push((tick, at));
+                    let is_empty = value["data"].as_array().is_none_or(Vec::is_empty);
+                    *self.lists_read_lately.entry(owner.clone()).or_default() |= !is_empty;
                 }
                 for record in records {
                     self.shown((tick, at), record);
@@ -126,6 +133,7 @@ impl Witness {
     fn shown(&mut self, (tick, at): (u64, Timestamp), record: &Value) {
         let id = text(record, "id");
         self.about(&id);
+        self.shown_lately.insert(id.clone());
         self.known.insert(id.clone());
         self.known.insert(text(record, "directory_id"));
         if record["state"] == "active" {
@@ -157,13 +165,20 @@ impl Witness {
         let (directories, users, groups) = (stage.directories().await, stage.users().await, stage.groups().await);
         nobody_is_created_by_a_removal(self, directories.iter().chain(&users).chain(&groups))?;
         self.nobody_is_revived(&users)?;
-        self.no_membership_is_revived(&stage.members().await)?;
+        let members = stage.members().await;
+        self.no_membership_is_revived(&members)?;
         let gone: BTreeSet<&str> =
             directories.iter().filter(|row| row.deleted_at.is_some()).map(|row| row.id.as_str()).collect();
         if let Some(id) = gone.iter().find(|id| !self.taken_away.contains(**id)) {
             return Err(format!("{id} is deleted, though no event said so"));
         }
+        if let Some(id) =
+            self.gone_before.iter().find(|id| !gone.contains(id.as_str()) && !self.shown_lately.contains(*id))
+        {
+            return Err(format!("{id} is there again, though no answer showed it"));
+        }
         self.removals_are_founded(&users, &groups, &gone)?;
+        self.lost_memberships_are_founded(&members, &users, &groups)?;
         let records = || users.iter().chain(&groups);
         self.old_hints_change_nothing(records(), &gone)?;
         if !self.clock_changed {
@@ -172,8 +187,12 @@ impl Witness {
         a_scan_is_complete(&directories, &users, &mut network.lock().unwrap())?;
         self.before = records().map(|row| (row.id.clone(), row.clone())).collect();
         self.truth_at = stage.truths().await.into_iter().collect();
+        self.gone_before = gone.into_iter().map(str::to_owned).collect();
+        self.members_before = members;
         self.asked_lately.clear();
         self.told_lately.clear();
+        self.shown_lately.clear();
+        self.lists_read_lately.clear();
         self.directories_told_lately.clear();
         self.broken.take().map_or(Ok(()), Err)
     }
@@ -255,13 +274,36 @@ impl Witness {
         true
     }
 
-    /// Nothing is deleted but what an event took away, or the API answered 404 to.
+    /// Nothing is deleted but what the API answered 404 to, or an event took away: a group, or a directory with all in it.
     fn removals_are_founded(&self, users: &[Shown], groups: &[Shown], gone: &BTreeSet<&str>) -> Result<(), String> {
-        for row in users.iter().chain(groups).filter(|row| row.deleted_at.is_some()) {
-            let told = self.taken_away.contains(&row.id) || gone.contains(row.directory.as_str());
-            let told = told || self.taken_away.contains(&row.directory);
+        let by_event = groups.iter().filter(|group| !self.taken_away.contains(&group.id));
+        for row in users.iter().chain(by_event).filter(|row| row.deleted_at.is_some()) {
+            let told = gone.contains(row.directory.as_str()) || self.taken_away.contains(&row.directory);
             if !told && !self.missing.contains(&row.id) {
                 return Err(format!("{} is deleted, though neither an event nor the API said so", row.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// A membership goes by an event, with one of its ends, or by a list; an empty one counts only if its owner was shown
+    /// as well (rule 5).
+    fn lost_memberships_are_founded(
+        &self,
+        members: &[(String, String)],
+        users: &[Shown],
+        groups: &[Shown],
+    ) -> Result<(), String> {
+        let members: BTreeSet<&(String, String)> = members.iter().collect();
+        let is_there = |rows: &[Shown], id: &str| rows.iter().any(|row| row.id == id && row.deleted_at.is_none());
+        for lost @ (group, user) in self.members_before.iter().filter(|member| !members.contains(member)) {
+            let told = self.newest.get(&format!("{group} {user}")).is_some_and(|newest| newest.key.1);
+            let counts = |owner: &String| {
+                let list = self.lists_read_lately.get(owner);
+                list.is_some_and(|has_something| *has_something || self.shown_lately.contains(owner))
+            };
+            if !told && is_there(users, user) && is_there(groups, group) && !counts(group) && !counts(user) {
+                return Err(format!("{} is no longer in {}, though nothing said so", lost.1, lost.0));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Histories from seeds.
 
-use super::op::{Doing, Fault, How, Op};
+use super::op::{Doing, Fault, How, NEWEST, Op};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -48,6 +48,9 @@ pub fn history(kind: Kind, seed: u64) -> Vec<Op> {
     if random.below(3) == 0 {
         ops.push(Op::Pages(1 + random.below(3)));
     }
+    if random.below(3) == 0 {
+        ops.push(Op::OmitInactive);
+    }
     if kind == Kind::Any && random.below(10) == 0 {
         large(&mut random, &mut ops);
         return ops;
@@ -62,10 +65,8 @@ pub fn history(kind: Kind, seed: u64) -> Vec<Op> {
         ops.extend([Op::DeliverAll, Op::Fold, Op::Refresh(0), Op::Refresh(0), Op::Refresh(0), Op::Refresh(0)]);
     }
     while ops.len() < length {
-        let op = any(&mut random, true);
-        if fits(kind, &op) {
-            ops.push(op);
-        }
+        let next = if random.below(15) == 0 { story(&mut random) } else { vec![any(&mut random, true)] };
+        ops.extend(next.into_iter().filter(|op| fits(kind, op)));
     }
     ops
 }
@@ -108,6 +109,68 @@ fn large(random: &mut Random, ops: &mut Vec<Op>) {
                 other => other,
             },
         });
+    }
+}
+
+/// A change of a user or of its memberships.
+fn change_of(random: &mut Random, user: usize, group: usize) -> Op {
+    match random.below(8) {
+        0 => Op::Deactivate(user, random.one_of(&[How::UpdatedInactive, How::DeletedKept, How::DeletedGone])),
+        1 => Op::Suspend(user),
+        2 => Op::Reactivate(user),
+        3 => Op::DeleteUser(user),
+        4 => Op::UpdateUser(user),
+        5 => Op::RemoveMember(group, user),
+        _ => Op::AddMember(group, user),
+    }
+}
+
+/// What goes wrong only if several things come together, which by chance they do too seldom.
+fn story(random: &mut Random) -> Vec<Op> {
+    let (directory, user, group) = (random.below(9), random.below(99), random.below(99));
+    let told = || [Op::DeliverAll, Op::Fold];
+    match random.below(12) {
+        // While something is asked for, it changes, and the change is told before the answer comes.
+        0..=3 => {
+            let (change, other) = (change_of(random, user, group), change_of(random, user, group));
+            let meanwhile = vec![other, Op::DeliverAll, Op::Fold];
+            let after = random.below(2);
+            [change].into_iter().chain(told()).chain([Op::RefreshWhile(directory, after, meanwhile)]).collect()
+        }
+        // Somebody is verified, and then a replica answers that lags behind that.
+        4 | 5 => {
+            let made = [Op::CreateGroup(directory), Op::CreateUser(directory), Op::AddMember(NEWEST, NEWEST)];
+            let first = if random.below(2) == 0 { Op::RefreshPatiently(directory) } else { Op::Pass(1) };
+            let group = random.one_of(&[NEWEST, group]);
+            let change = change_of(random, NEWEST, group);
+            let last = random.one_of(&[0, 0, 30_000]);
+            let lags = [Op::Pass(1000), Op::Lag(20_000), change];
+            let again = [Op::RefreshPatiently(directory), Op::Pass(last), Op::RequestScan(directory)];
+            let again = again.into_iter().chain([Op::Refresh(directory), Op::Refresh(directory), Op::Lag(0)]);
+            made.into_iter().chain(told()).chain([first]).chain(lags).chain(told()).chain(again).collect()
+        }
+        // A group's list is read while one of its members is inactive, and so not in it, long after the membership was told.
+        6 | 7 => {
+            let away = if random.below(2) == 0 { Op::Suspend(user) } else { Op::Deactivate(user, How::DeletedKept) };
+            let refreshed = || [Op::DeliverAll, Op::Fold, Op::RefreshPatiently(directory)];
+            let joined = [Op::AddMember(group, user)].into_iter().chain(refreshed());
+            let settled = [Op::Pass(61_000), Op::RequestScan(directory), Op::RefreshPatiently(directory)];
+            let others = (1..=3).map(|next| Op::AddMember(group, user + next));
+            joined.chain(settled).chain([away]).chain(refreshed()).chain(others).chain(refreshed()).collect()
+        }
+        // What is asked for while the API is not itself.
+        8..=10 => {
+            let change = change_of(random, user, group);
+            let fault = random.one_of(&[Fault::ProxyNotFound, Fault::ProxyNotFound, Fault::RecordsGone]);
+            let asks = [Op::Api(fault), Op::RefreshPatiently(directory), Op::Api(Fault::None)];
+            [change].into_iter().chain(told()).chain(asks).collect()
+        }
+        // A directory's deletion is told before what came earlier.
+        _ if random.below(3) == 0 => {
+            let changes = [Op::DirectoryState(directory, "unlinked"), Op::DeleteDirectory(directory)];
+            changes.into_iter().chain([Op::Deliver(NEWEST), Op::Fold]).chain(told()).collect()
+        }
+        _ => vec![Op::DirectoryState(directory, "unlinked"), Op::DirectoryState(directory, "linked")],
     }
 }
 

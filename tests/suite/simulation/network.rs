@@ -9,7 +9,7 @@ use directory_mirror::workos::Reply;
 use workos_emulator::{ApiRequest, EmittedEvent, NewDirectory, NewUser, Options, Truth, UserChange, World, WorldError};
 
 use super::history::Random;
-use super::op::{Fault, How, Op};
+use super::op::{Fault, How, Op, place};
 
 pub const KEY: &str = "sk_test_emulator";
 /// A lag beyond this is answered with the oldest state there is.
@@ -26,6 +26,7 @@ pub struct Network {
     pub fault: Fault,
     pub lag: TimeDelta,
     pub page_size: Option<usize>,
+    omits_inactive: bool,
     loses: Option<Random>,
     /// Without the poller nothing but its event tells that a directory was deleted (rule 4), so that one is not lost.
     pub keeps_deletions: bool,
@@ -66,6 +67,7 @@ impl Network {
             fault: Fault::None,
             lag: TimeDelta::zero(),
             page_size: None,
+            omits_inactive: false,
             loses: None,
             keeps_deletions: false,
             directories: Vec::new(),
@@ -99,6 +101,16 @@ impl Network {
         self.now + self.clock_off
     }
 
+    pub fn omit_inactive(&mut self) {
+        self.omits_inactive = true;
+        self.world.set_omit_inactive_from_group_members(true);
+    }
+
+    /// Whether lists have to tell of memberships that no event does, and do not while their users are inactive.
+    pub fn hides_memberships(&self) -> bool {
+        self.omits_inactive && (self.lied || !self.old.is_empty() || !self.silent.is_empty())
+    }
+
     pub fn lose_half(&mut self, seed: u64) {
         self.loses = Some(Random(seed));
     }
@@ -118,8 +130,9 @@ impl Network {
     /// Loses a waiting webhook.
     pub fn lose(&mut self, number: usize) {
         let count = self.waiting.len();
-        if count > 0 && !(self.keeps_deletions && self.waiting[number % count].event == "dsync.deleted") {
-            let lost = self.waiting.remove(number % count);
+        let number = place(number, count);
+        if count > 0 && !(self.keeps_deletions && self.waiting[number].event == "dsync.deleted") {
+            let lost = self.waiting.remove(number);
             self.lost_deletions.extend(Some(lost).filter(|event| event.event == "dsync.deleted"));
         }
     }
@@ -231,7 +244,7 @@ impl Network {
     fn try_change(&mut self, op: &Op) -> Result<(), WorldError> {
         let chosen = |list: &[String], number: usize| {
             let missing = || WorldError::UnknownUser(String::new());
-            list.get(number % list.len().max(1)).cloned().ok_or_else(missing)
+            list.get(place(number, list.len())).cloned().ok_or_else(missing)
         };
         match op {
             Op::CreateDirectory => {

@@ -2,6 +2,9 @@
 
 use workos_emulator::Deactivation;
 
+/// Chooses the newest of what there is.
+pub const NEWEST: usize = usize::MAX;
+
 /// One thing that happens. Numbers choose among what there is at that moment, so that any part of a history is one too.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
@@ -64,6 +67,8 @@ pub enum Op {
     Lag(i64),
     /// Lists have pages of this size.
     Pages(usize),
+    /// Lists of a group's members leave out who is inactive from now on.
+    OmitInactive,
     /// The Events API is not polled from now on.
     PollerOff,
     /// Nothing is reconciled from now on.
@@ -141,4 +146,9 @@ impl Op {
                 | Self::RemoveMember(..)
         )
     }
+}
+
+/// Which of so many a number chooses.
+pub fn place(number: usize, count: usize) -> usize {
+    if number == NEWEST { count.saturating_sub(1) } else { number % count.max(1) }
 }

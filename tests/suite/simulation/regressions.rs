@@ -9,6 +9,46 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "somebody is found inactive, whom a group's list leaves out, and an event tells that the user is active again",
+            vec![
+                OmitInactive,
+                CreateDirectory,
+                CreateGroup(0),
+                OldUsers(0, 5),
+                CreateUser(0),
+                Deactivate(81, UpdatedInactive),
+                Discover,
+                RefreshPatiently(2),
+                Reactivate(63),
+            ],
+        ),
+        (
+            "a group's list is read while one of its members is inactive",
+            vec![
+                OmitInactive,
+                CreateDirectory,
+                CreateGroup(0),
+                CreateUsers(0, 5),
+                AddMember(0, 0),
+                DeliverAll,
+                Fold,
+                RefreshPatiently(0),
+                Pass(61_000),
+                RequestScan(0),
+                RefreshPatiently(0),
+                Suspend(0),
+                DeliverAll,
+                Fold,
+                RefreshPatiently(0),
+                AddMember(0, 1),
+                AddMember(0, 2),
+                AddMember(0, 3),
+                DeliverAll,
+                Fold,
+                RefreshPatiently(0),
+            ],
+        ),
+        (
             "a rehire, and a crash while a deletion is fetched",
             vec![
                 CreateDirectory,

@@ -20,7 +20,7 @@ use workos_emulator::EmittedEvent;
 
 use super::checks::Witness;
 use super::network::Network;
-use super::op::{Doing, Fault, Op};
+use super::op::{Doing, Fault, Op, place};
 use super::stage::{Stage, folded_events};
 
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
@@ -64,7 +64,7 @@ impl Shared {
             Op::Deliver(number) => {
                 let count = self.network(|network| network.waiting.len());
                 if count > 0 {
-                    let event = self.network(|network| network.waiting[number % count].clone());
+                    let event = self.network(|network| network.waiting[place(*number, count)].clone());
                     self.arrive(event).await;
                 }
             }
@@ -75,7 +75,7 @@ impl Shared {
             }
             Op::Redeliver(number) => {
                 let arrived =
-                    self.network(|network| network.arrived.get(number % network.arrived.len().max(1)).cloned());
+                    self.network(|network| network.arrived.get(place(*number, network.arrived.len())).cloned());
                 if let Some(event) = arrived {
                     self.arrive(event).await;
                 }
@@ -90,6 +90,7 @@ impl Shared {
             Op::Api(fault) => self.network(|network| network.fault = *fault),
             Op::Lag(milliseconds) => self.network(|network| network.lag = TimeDelta::milliseconds(*milliseconds)),
             Op::Pages(size) => self.network(|network| network.page_size = Some(*size)),
+            Op::OmitInactive => self.network(Network::omit_inactive),
             Op::RequestScan(number) => self.request_scan(*number).await,
             Op::Enable(number) => self.enable(*number, true).await,
             Op::Disable(number) => self.enable(*number, false).await,
@@ -140,7 +141,7 @@ impl Shared {
 
     fn directory(&self, number: usize) -> Option<DirectoryId> {
         self.network(|network| {
-            let id = network.directories.get(number % network.directories.len().max(1));
+            let id = network.directories.get(place(number, network.directories.len()));
             id.map(|id| DirectoryId::from_stored(id.clone()))
         })
     }
@@ -376,11 +377,13 @@ impl<'a> Simulation<'a> {
         if backlog.pending + backlog.marks + backlog.dead > 0 {
             return format!("not at rest: {backlog:?}");
         }
-        let (mut truth, events_are_missing) =
-            self.shared.network(|network| (network.truth(), !self.polls || network.is_old() || network.was_disabled));
+        let (mut truth, hides_memberships) = self.shared.network(|network| {
+            let events_are_missing = !self.polls || network.is_old() || network.was_disabled;
+            (network.truth(), events_are_missing || network.hides_memberships())
+        });
         let mut mirror = self.shared.db.copy_mirror().await.unwrap();
-        if events_are_missing {
-            // A group's list does not show its inactive members: only events tell of them, and their coming back.
+        if hides_memberships {
+            // A group's list need not show its inactive members: only events tell of them, and their coming back.
             let active = |user: &str| truth.users.get(user).is_some_and(|user| user.state == "active");
             let inactive: BTreeSet<_> = truth.members.iter().filter(|(_, user)| !active(user)).cloned().collect();
             mirror.members.retain(|(_, user)| active(user) || !truth.users.contains_key(user));
