@@ -45,8 +45,9 @@ pub struct Witness {
     /// Since the mirror was looked at last: what answers were about, and what folded events told of, with the newest.
     asked_lately: BTreeSet<String>,
     told_lately: HashMap<String, Timestamp>,
-    /// What answers showed since, and which owners' lists of members or groups were read, with whether anything was in them.
+    /// What answers showed since, what they did not find, and which owners' lists of members or groups were read, with whether anything was in them.
     shown_lately: BTreeSet<String>,
+    missing_lately: BTreeSet<String>,
     lists_read_lately: HashMap<String, bool>,
     /// Directories of which an event of their own told.
     directories_told_lately: BTreeSet<String>,
@@ -99,6 +100,7 @@ impl Witness {
         match (status, &path[..]) {
             (404, [_, id]) => {
                 self.missing.insert((*id).to_owned());
+                self.missing_lately.insert((*id).to_owned());
                 self.seen_away.entry((*id).to_owned()).or_default().push((tick, at));
             }
             (200, ["directory_users" | "directory_groups" | "directories", _]) => self.shown((tick, at), &value),
@@ -192,6 +194,7 @@ impl Witness {
         self.asked_lately.clear();
         self.told_lately.clear();
         self.shown_lately.clear();
+        self.missing_lately.clear();
         self.lists_read_lately.clear();
         self.directories_told_lately.clear();
         self.broken.take().map_or(Ok(()), Err)
@@ -302,7 +305,9 @@ impl Witness {
                 let list = self.lists_read_lately.get(owner);
                 list.is_some_and(|has_something| *has_something || self.shown_lately.contains(owner))
             };
-            if !told && is_there(users, user) && is_there(groups, group) && !counts(group) && !counts(user) {
+            // A lagging answer may have shown anew at once what a 404 had taken away.
+            let stays = |rows: &[Shown], id: &String| is_there(rows, id) && !self.missing_lately.contains(id);
+            if !told && stays(users, user) && stays(groups, group) && !counts(group) && !counts(user) {
                 return Err(format!("{} is no longer in {}, though nothing said so", lost.1, lost.0));
             }
         }

@@ -184,9 +184,10 @@ impl Network {
         Ok(())
     }
 
-    /// Links the directories again that could not be put right otherwise; without the poller, all.
+    /// Links the directories again that could not be put right otherwise: without the poller all, and all once their first
+    /// events are so old that nothing need tell of one that is not linked.
     pub fn link_again(&mut self, all: bool) {
-        let all = all || self.lied;
+        let all = all || self.lied || self.is_old();
         for id in self.directories.iter().filter(|id| all || self.silent.contains(*id)) {
             let _deleted = self.world.set_directory_state(id, "linked");
         }

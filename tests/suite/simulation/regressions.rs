@@ -9,6 +9,47 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "removals are confirmed while an answer is waited for that contradicts",
+            vec![
+                CreateDirectory,
+                OldUsers(0, 1),
+                CreateUser(0),
+                CreateGroup(0),
+                AddMember(0, 0),
+                DeliverAll,
+                Fold,
+                UpdateUser(65),
+                CreateUser(3),
+                RefreshPatiently(6),
+                RequestScan(2),
+                RemoveMember(86, 78),
+                RefreshWhile(5, 2, vec![Deliver(73), Deliver(6)]),
+                Deliver(38),
+                AddMember(68, 69),
+                Refresh(2),
+                Crash(Doing::Fold, 4, 38),
+                Refresh(4),
+                ConfirmRemovals(5),
+                RefreshPatiently(6),
+            ],
+        ),
+        (
+            "nothing tells any more of a directory that is not linked",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                Deliver(16),
+                CreateDirectory,
+                DeleteUser(63),
+                Deliver(10),
+                CreateDirectory,
+                DirectoryState(2, "unlinked"),
+                Deliver(57),
+                Drop(67),
+                Pass(8_208_000_000),
+            ],
+        ),
+        (
             "somebody is found inactive, whom a group's list leaves out, and an event tells that the user is active again",
             vec![
                 OmitInactive,
