@@ -327,8 +327,8 @@ fn read_webhook(reader: &mut Reader<'_>) -> WebhookConfig {
         tolerance: reader.parse(
             "WEBHOOK_TOLERANCE",
             Duration::from_secs(180),
-            "seconds, or a duration such as 90s or 3m",
-            parse_duration,
+            "seconds above 0, or a duration such as 90s or 3m",
+            |text| parse_duration(text).filter(|tolerance| !tolerance.is_zero()),
         ),
         max_body_bytes: reader.parse("WEBHOOK_MAX_BODY_BYTES", 8_388_608, "a number of bytes above 0", |text| {
             text.parse().ok().filter(|bytes| *bytes > 0)
@@ -510,7 +510,7 @@ mod tests {
             ("WORKOS_API_REQUESTS_PER_MINUTE", "-1"),
             ("EVENTS_POLL_INTERVAL", "often"),
             ("BIND_ADDR", "8080"),
-            ("WEBHOOK_TOLERANCE", "soon"),
+            ("WEBHOOK_TOLERANCE", "0"),
             ("WEBHOOK_MAX_BODY_BYTES", "0"),
             ("RECONCILE_INTERVAL", "often"),
             ("INBOX_RETENTION", "soon"),

@@ -52,6 +52,12 @@ async fn list(db: &Db) -> Result<ExitCode, CommandError> {
             size.users,
             size.groups
         );
+        if let Some(since) = health.braked_at {
+            say!("    the brake holds unannounced removals since {since:.0}: see `directory-mirror sync --help`");
+        }
+        if let Some(error) = &health.last_error {
+            say!("    cannot go on: {error}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

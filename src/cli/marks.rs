@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use chrono::SecondsFormat;
+use chrono::{SecondsFormat, TimeDelta};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{CommandError, open_database};
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, MarkEntry, MarkFilter};
+use crate::mirror::HELD_FROM_MINUTES;
 use crate::model::{DirectoryId, MarkKind};
 
 #[derive(Debug, Subcommand)]
@@ -142,13 +143,13 @@ enum Wait<'a> {
 impl<'a> Wait<'a> {
     fn of(entry: &'a MarkEntry, now: Timestamp) -> Self {
         let mark = &entry.mark;
-        let is_record = matches!(mark.target.kind(), MarkKind::User | MarkKind::Group);
         let due = mark.due_at <= now;
+        let is_held = entry.braked && mark.due_at > now + TimeDelta::minutes(HELD_FROM_MINUTES);
         match &entry.last_error {
             _ if !entry.enabled => Self::Disabled,
             _ if entry.first_scan && mark.target.kind() != MarkKind::Directory => Self::FirstScan,
-            _ if !due && entry.braked && is_record => Self::Braked,
             _ if !due && mark.failures > 0 => Self::Unreadable,
+            _ if is_held && mark.target.kind() != MarkKind::Directory => Self::Braked,
             _ if !due && mark.contradictions > 0 => Self::Doubted,
             Some(error) => Self::Failing(error),
             None if due => Self::Due,

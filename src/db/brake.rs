@@ -9,14 +9,11 @@ use super::schema::{directory_work, groups, marks, users};
 use super::types::StoredInstant;
 use super::{Db, DbConnection, DbError, with_connection};
 use crate::clock::Timestamp;
-use crate::mirror::Brake;
+use crate::mirror::{Brake, HELD_FROM_MINUTES};
 use crate::model::{DirectoryId, Mark, MarkTarget};
 
 /// How long a confirmation holds: a large company's removals take hours to be asked about one by one.
 const CONFIRMED_FOR_HOURS: i64 = 24;
-/// Minutes. A mark that is put off for longer is held by the brake, or its answer cannot be read: an answer that was
-/// contradicted is not asked for sooner because somebody confirms removals.
-pub const LONGEST_OTHER_WAIT_MINUTES: i64 = 2;
 
 type BrakeRow = (i64, Option<StoredInstant>, Option<StoredInstant>, Option<StoredInstant>);
 
@@ -39,8 +36,9 @@ impl Db {
         })?;
         let held = marks::directory_id
             .eq(directory.as_str())
-            .and(marks::kind.eq_any(["user", "group", "edge"]))
-            .and(marks::due_at.gt(StoredInstant(now + TimeDelta::minutes(LONGEST_OTHER_WAIT_MINUTES))));
+            .and(marks::kind.ne("directory"))
+            // An answer that was contradicted is not asked for sooner because somebody confirms removals.
+            .and(marks::due_at.gt(StoredInstant(now + TimeDelta::minutes(HELD_FROM_MINUTES))));
         with_connection!(transaction.connection(), c => {
             diesel::update(marks::table.filter(held)).set(marks::due_at.eq(StoredInstant(now))).execute(c).await
         })?;

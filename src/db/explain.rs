@@ -105,6 +105,13 @@ impl Db {
     }
 }
 
+#[diesel::declare_sql_function]
+extern "SQL" {
+    fn lower(
+        text: diesel::sql_types::Nullable<diesel::sql_types::Text>,
+    ) -> diesel::sql_types::Nullable<diesel::sql_types::Text>;
+}
+
 async fn find_users(
     connection: &mut DbConnection,
     name: &str,
@@ -112,7 +119,7 @@ async fn find_users(
 ) -> Result<Vec<Found>, DbError> {
     let rows: Vec<(Option<String>, Option<String>)> = with_connection!(connection, c => {
         let mut query = users::table.select((users::directory_id, users::directory_user_id)).into_boxed();
-        query = query.filter(users::directory_user_id.eq(name).or(users::email.eq(name)));
+        query = query.filter(users::directory_user_id.eq(name).or(lower(users::email).eq(name.to_lowercase())));
         if let Some(local) = local {
             query = query.or_filter(users::id.eq(local));
         }

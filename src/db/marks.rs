@@ -1,5 +1,6 @@
 //! Marks as operators see them: what has to be fetched, and since when it could be.
 
+use chrono::TimeDelta;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
@@ -9,6 +10,7 @@ use super::schema::{directories, directory_work, marks};
 use super::types::{Instant, StoredInstant};
 use super::{Db, DbError, with_connection};
 use crate::clock::Timestamp;
+use crate::mirror::HELD_FROM_MINUTES;
 use crate::model::{DirectoryId, Mark, MarkKind, SyncStatus};
 
 /// The most marks that one transaction changes.
@@ -103,7 +105,8 @@ impl Db {
     }
 
     /// Makes a directory's marks due now that were put off, and forgets how often their answers could not be read;
-    /// answers how many that were. How often the API contradicted a hint stays: it is evidence (rule 2), and no failure.
+    /// answers how many that were. How often the API contradicted a hint stays: it is evidence (rule 2), and no failure; and
+    /// what is asked again for that reason keeps its time, which that evidence goes by.
     ///
     /// # Errors
     /// [`DbError`]; those of earlier batches are due then.
@@ -113,10 +116,12 @@ impl Db {
         kind: Option<MarkKind>,
         now: Timestamp,
     ) -> Result<usize, DbError> {
+        let held_from = now + TimeDelta::minutes(HELD_FROM_MINUTES);
         let query = "UPDATE marks SET due_at = $1, failures = 0
              WHERE (directory_id, kind, directory_group_id, directory_user_id) IN (
                  SELECT directory_id, kind, directory_group_id, directory_user_id FROM marks
-                 WHERE directory_id = $2 AND due_at > $1 AND ($3 = '' OR kind = $3) LIMIT $4)";
+                 WHERE directory_id = $2 AND due_at > $1 AND ($3 = '' OR kind = $3)
+                    AND (contradictions = 0 OR failures > 0 OR due_at > $5) LIMIT $4)";
         let filter = MarkFilter { directory_id: Some(directory.to_string()), kind, due_at: None };
         // A server may put some of them off again meanwhile: no more are made due than there were.
         let (mut retried, mut left) = (0, self.count_marks(&filter).await?);
@@ -128,6 +133,7 @@ impl Db {
                     .bind::<Text, _>(directory.as_str())
                     .bind::<Text, _>(kind.map_or("", MarkKind::as_str))
                     .bind::<BigInt, _>(left.min(BATCH_ROWS))
+                    .bind::<Instant, _>(StoredInstant(held_from))
                     .execute(c)
                     .await
             })?;

@@ -11,6 +11,11 @@ const WINDOW_MINUTES: i64 = 60;
 const ALWAYS_BELIEVED: i64 = 20;
 /// And so many, as a part of all records that there were.
 const BELIEVED_PART: i64 = 10;
+/// Minutes. What the brake holds is looked at again after this long: perhaps it was found again meanwhile.
+pub const HELD_MINUTES: i64 = 60;
+/// Minutes. A mark that is put off for longer than this is held by the brake, unless its answer cannot be read: whatever
+/// else is put off, an answer that was contradicted for one, waits for a minute at the most.
+pub const HELD_FROM_MINUTES: i64 = 2;
 
 /// What is remembered of a directory's unannounced removals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ mod tests;
 mod truth;
 mod working_set;
 
-pub use brake::Brake;
+pub use brake::{Brake, HELD_FROM_MINUTES, HELD_MINUTES};
 pub use fold::{FoldContext, Outcome, fold};
 pub use truth::{
     Answer, TruthContext, Verdict, directory_truth, edge_truth, group_truth, user_truth, would_ask_again_for_gone,

@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 
 use super::fetch::{Fetched, MembershipList};
-use super::refresh::HELD_MINUTES;
 use crate::clock::Timestamp;
-use crate::db::brake::LONGEST_OTHER_WAIT_MINUTES;
-use crate::mirror::{self, Answer, EdgeKey, Touched, TruthContext, WorkingSet};
+use crate::mirror::{self, Answer, EdgeKey, HELD_FROM_MINUTES, HELD_MINUTES, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, GroupRecord, Mark, MarkTarget, UserRecord};
 
 /// A mark whose answer cannot be decoded is tried again after 2, 4, 8 … seconds, and at this many failures rarely.
@@ -195,7 +193,7 @@ fn is_held(set: &WorkingSet, (group, user): &EdgeKey, at: &TruthContext) -> bool
     let mark = set.marks.get(&MarkTarget::Edge(group.clone(), user.clone()));
     mark.is_some_and(|mark| {
         let minutes = (mark.due_at - at.now).num_minutes();
-        mark.hinted_at.is_none() && mark.failures == 0 && (LONGEST_OTHER_WAIT_MINUTES..=HELD_MINUTES).contains(&minutes)
+        mark.hinted_at.is_none() && mark.failures == 0 && (HELD_FROM_MINUTES..=HELD_MINUTES).contains(&minutes)
     })
 }
 

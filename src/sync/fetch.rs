@@ -115,7 +115,9 @@ async fn fetch_list(
     known: Vec<EdgeKey>,
     marks: &[Mark],
 ) -> Result<Fetched, ApiError> {
-    let nothing_to_lose = known.is_empty() && !marks.iter().any(|mark| matches!(mark.target, MarkTarget::Edge(..)));
+    // A replica that does not know the owner yet would have nothing of what the mark of all its memberships is for.
+    let of_records = |mark: &Mark| matches!(mark.target, MarkTarget::User(_) | MarkTarget::Group(_));
+    let nothing_to_lose = known.is_empty() && marks.iter().all(of_records);
     match read_list(caller, &owner, nothing_to_lose).await {
         Ok((users, groups, owner_exists)) => {
             let marks = marks.to_vec();
@@ -171,7 +173,7 @@ async fn read_list(
         }
     }
     let owner_exists = match owner {
-        // An empty list takes nothing away, whether the id exists or not.
+        // An empty list takes nothing away and settles nothing, whether the id exists or not.
         _ if nothing_to_lose => true,
         MarkTarget::UserGroups(user) if groups.is_empty() => caller.user(user).await?.is_some(),
         MarkTarget::GroupMembers(group) if users.is_empty() => caller.group(group).await?.is_some(),

@@ -9,12 +9,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::ahead::{Lists, Room};
-use super::refresh::{HELD_MINUTES, Sent};
+use super::refresh::Sent;
 use super::{Engine, SyncError, answers};
 use crate::clock::Timestamp;
 use crate::db::{DbConnection, DbError, Scan, ScanPhase, brake, lease, scan, working_set};
 use crate::metrics::{DriftKind, ScanEnd};
-use crate::mirror::{self, Answer, EdgeKey, Entity, Touched, TruthContext, WorkingSet};
+use crate::mirror::{self, Answer, EdgeKey, Entity, HELD_MINUTES, Touched, TruthContext, WorkingSet};
 use crate::model::{
     DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, Paging, SyncStatus, UserRecord, UserRow,
 };

@@ -13,14 +13,12 @@ use super::{Engine, Step, SyncError, answers, planning};
 use crate::clock::Timestamp;
 use crate::db::{DbConnection, DbError, brake, lease, working_set};
 use crate::metrics::RefreshStep;
-use crate::mirror::{self, Answer, Touched, TruthContext, WorkingSet};
+use crate::mirror::{self, Answer, HELD_MINUTES, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
 use crate::workos::{ApiError, Priority, WorkosClient};
 
 /// A mark that cannot be decided, since the API's answers are in doubt, is looked at again after this long.
 const DOUBT_SECONDS: i64 = 60;
-/// What the brake holds is looked at again after this long: perhaps it was found again meanwhile.
-pub(super) const HELD_MINUTES: i64 = 60;
 const UNKNOWN_DIRECTORY: &str = "the API does not know this directory, though no event said that it was deleted: check \
      that WORKOS_API_KEY belongs to the environment that sends the webhooks; nothing was removed";
 

@@ -141,6 +141,8 @@ async fn the_brake_stops_a_vanished_company_until_it_is_confirmed(engine: Engine
     let health: serde_json::Value = reqwest::get(scene.url("/health")).await.unwrap().json().await.unwrap();
     let remedy = health["directories"][0]["brake"]["remedy"].as_str().unwrap_or_default();
     assert!(remedy.contains("--confirm-removals"), "{health}");
+    let listed = command(&scene, &["directories", "list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("the brake holds"), "{listed:?}");
     let output = command(&scene, &["sync", &company.directory, "--confirm-removals"]);
     assert!(output.status.success(), "{output:?}");
     scene.settle().await;

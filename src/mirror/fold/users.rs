@@ -72,11 +72,11 @@ pub(super) fn changed(
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// What is shown is newer.
+    /// The row is as it was.
     Nothing,
-    /// The snapshot.
+    /// It shows the snapshot.
     Content,
-    /// The snapshot, by which the user came back. Lists of members that were read before need not have shown the user.
+    /// It shows the snapshot, by which the user came back. Lists of members that were read before may have left the user out.
     CameBack,
 }
 

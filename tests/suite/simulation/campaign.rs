@@ -144,7 +144,7 @@ async fn shrink(stage: &Stage, mut ops: Vec<Op>, wrong: &str) -> Vec<Op> {
 fn as_code(ops: &[Op]) -> String {
     let code =
         format!("{ops:?}").replace('[', "vec![").replace("Crash(", "Crash(Doing::").replace("Api(", "Api(Fault::");
-    code.replace(&NEWEST.to_string(), "NEWEST")
+    code.replace(&NEWEST.to_string(), "usize::MAX")
 }
 
 /// The history with a simpler op at this place.

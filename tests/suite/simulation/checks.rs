@@ -45,8 +45,9 @@ pub struct Witness {
     /// Since the mirror was looked at last: what answers were about, and what folded events told of, with the newest.
     asked_lately: BTreeSet<String>,
     told_lately: HashMap<String, Timestamp>,
-    /// What answers showed since, what they did not find, and which owners' lists of members or groups were read, with whether anything was in them.
+    /// What answers showed since, which memberships events took away, what answers did not find, and which owners' lists of members or groups were read, with whether anything was in them.
     shown_lately: BTreeSet<String>,
+    removed_lately: BTreeSet<String>,
     missing_lately: BTreeSet<String>,
     lists_read_lately: HashMap<String, bool>,
     /// Directories of which an event of their own told.
@@ -135,7 +136,9 @@ impl Witness {
     fn shown(&mut self, (tick, at): (u64, Timestamp), record: &Value) {
         let id = text(record, "id");
         self.about(&id);
-        self.shown_lately.insert(id.clone());
+        if record["state"] != "deleting" {
+            self.shown_lately.insert(id.clone());
+        }
         self.known.insert(id.clone());
         self.known.insert(text(record, "directory_id"));
         if record["state"] == "active" {
@@ -195,6 +198,7 @@ impl Witness {
         self.told_lately.clear();
         self.shown_lately.clear();
         self.missing_lately.clear();
+        self.removed_lately.clear();
         self.lists_read_lately.clear();
         self.directories_told_lately.clear();
         self.broken.take().map_or(Ok(()), Err)
@@ -227,6 +231,7 @@ impl Witness {
             *newest = at.max(*newest);
         }
         if removes {
+            self.removed_lately.insert(subject.clone());
             self.taken_away.insert(id);
         } else {
             self.known.extend([id, user.clone(), group, text(data, "directory_id")]);
@@ -279,8 +284,8 @@ impl Witness {
 
     /// Nothing is deleted but what the API answered 404 to, or an event took away: a group, or a directory with all in it.
     fn removals_are_founded(&self, users: &[Shown], groups: &[Shown], gone: &BTreeSet<&str>) -> Result<(), String> {
-        let by_event = groups.iter().filter(|group| !self.taken_away.contains(&group.id));
-        for row in users.iter().chain(by_event).filter(|row| row.deleted_at.is_some()) {
+        let untold = groups.iter().filter(|group| !self.taken_away.contains(&group.id));
+        for row in users.iter().chain(untold).filter(|row| row.deleted_at.is_some()) {
             let told = gone.contains(row.directory.as_str()) || self.taken_away.contains(&row.directory);
             if !told && !self.missing.contains(&row.id) {
                 return Err(format!("{} is deleted, though neither an event nor the API said so", row.id));
@@ -289,8 +294,8 @@ impl Witness {
         Ok(())
     }
 
-    /// A membership goes by an event, with one of its ends, or by a list; an empty one counts only if its owner was shown
-    /// as well (rule 5).
+    /// A membership goes by an event, with one of its ends, or by a list. An empty one counts only if its owner was shown
+    /// as well, and a group's says nothing of who is inactive (rule 5).
     fn lost_memberships_are_founded(
         &self,
         members: &[(String, String)],
@@ -300,14 +305,18 @@ impl Witness {
         let members: BTreeSet<&(String, String)> = members.iter().collect();
         let is_there = |rows: &[Shown], id: &str| rows.iter().any(|row| row.id == id && row.deleted_at.is_none());
         for lost @ (group, user) in self.members_before.iter().filter(|member| !members.contains(member)) {
-            let told = self.newest.get(&format!("{group} {user}")).is_some_and(|newest| newest.key.1);
+            let told = self.removed_lately.contains(&format!("{group} {user}"));
             let counts = |owner: &String| {
                 let list = self.lists_read_lately.get(owner);
                 list.is_some_and(|has_something| *has_something || self.shown_lately.contains(owner))
             };
             // A lagging answer may have shown anew at once what a 404 had taken away.
-            let stays = |rows: &[Shown], id: &String| is_there(rows, id) && !self.missing_lately.contains(id);
-            if !told && stays(users, user) && stays(groups, group) && !counts(group) && !counts(user) {
+            let came_back = |id: &String| self.missing_lately.contains(id) && self.shown_lately.contains(id);
+            let stays = |rows: &[Shown], id: &String| is_there(rows, id) && !came_back(id);
+            let is_active = |row: &Shown| row.id == *user && row.active;
+            let was_active = self.before.get(user).is_some_and(is_active);
+            let by_list = counts(user) || (counts(group) && (was_active || users.iter().any(is_active)));
+            if !told && !by_list && stays(users, user) && stays(groups, group) {
                 return Err(format!("{} is no longer in {}, though nothing said so", lost.1, lost.0));
             }
         }

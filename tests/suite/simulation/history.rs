@@ -137,7 +137,7 @@ fn story(random: &mut Random) -> Vec<Op> {
             let after = random.below(2);
             [change].into_iter().chain(told()).chain([Op::RefreshWhile(directory, after, meanwhile)]).collect()
         }
-        // Somebody is verified, and then a replica answers that lags behind that.
+        // Somebody is told of, perhaps verified, and then a replica answers that lags behind that.
         4 | 5 => {
             let made = [Op::CreateGroup(directory), Op::CreateUser(directory), Op::AddMember(NEWEST, NEWEST)];
             let first = if random.below(2) == 0 { Op::RefreshPatiently(directory) } else { Op::Pass(1) };
@@ -170,6 +170,7 @@ fn story(random: &mut Random) -> Vec<Op> {
             let changes = [Op::DirectoryState(directory, "unlinked"), Op::DeleteDirectory(directory)];
             changes.into_iter().chain([Op::Deliver(NEWEST), Op::Fold]).chain(told()).collect()
         }
+        // One comes loose and is linked again, with nothing to tell of it.
         _ => vec![Op::DirectoryState(directory, "unlinked"), Op::DirectoryState(directory, "linked")],
     }
 }
@@ -244,6 +245,7 @@ fn any(random: &mut Random, top: bool) -> Op {
         107 => Op::Enable(random.below(9)),
         108 if random.below(2) == 0 => Op::Vanish(random.below(9), 1 + random.below(3)),
         108 => Op::ConfirmRemovals(random.below(9)),
+        _ if random.below(3) == 0 => Op::RetryMarks(random.below(9)),
         _ => Op::Fold,
     }
 }

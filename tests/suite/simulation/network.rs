@@ -26,7 +26,7 @@ pub struct Network {
     pub fault: Fault,
     pub lag: TimeDelta,
     pub page_size: Option<usize>,
-    omits_inactive: bool,
+    pub omits_inactive: bool,
     loses: Option<Random>,
     /// Without the poller nothing but its event tells that a directory was deleted (rule 4), so that one is not lost.
     pub keeps_deletions: bool,
@@ -106,11 +106,6 @@ impl Network {
         self.world.set_omit_inactive_from_group_members(true);
     }
 
-    /// Whether lists have to tell of memberships that no event does, and do not while their users are inactive.
-    pub fn hides_memberships(&self) -> bool {
-        self.omits_inactive && (self.lied || !self.old.is_empty() || !self.silent.is_empty())
-    }
-
     pub fn lose_half(&mut self, seed: u64) {
         self.loses = Some(Random(seed));
     }
@@ -184,12 +179,13 @@ impl Network {
         Ok(())
     }
 
-    /// Links the directories again that could not be put right otherwise: without the poller all, and all once their first
-    /// events are so old that nothing need tell of one that is not linked.
+    /// Links the directories again, if one that is not linked might not be put right: it is not reconciled, and need not be
+    /// found once its first events are so old that nothing tells of them.
     pub fn link_again(&mut self, all: bool) {
-        let all = all || self.lied || self.is_old();
-        for id in self.directories.iter().filter(|id| all || self.silent.contains(*id)) {
-            let _deleted = self.world.set_directory_state(id, "linked");
+        if all || self.needs_reconcile() || self.is_old() {
+            for id in &self.directories {
+                let _deleted = self.world.set_directory_state(id, "linked");
+            }
         }
     }
 

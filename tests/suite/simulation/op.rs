@@ -60,6 +60,8 @@ pub enum Op {
     Enable(usize),
     Disable(usize),
     ConfirmRemovals(usize),
+    /// `directory-mirror marks retry`.
+    RetryMarks(usize),
     /// The process dies in the middle, after this many of the steps between which others have their turn, and starts again.
     Crash(Doing, usize, usize),
     Api(Fault),

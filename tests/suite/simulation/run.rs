@@ -99,6 +99,12 @@ impl Shared {
                     self.confirm(&id).await;
                 }
             }
+            Op::RetryMarks(number) => {
+                if let Some(id) = self.directory(*number) {
+                    let now = self.network(|network| network.our_now());
+                    self.db.retry_marks(&id, None, now).await.unwrap();
+                }
+            }
             Op::Fold => {
                 let engine = self.engine.lock().unwrap().upgrade().unwrap();
                 engine.fold_step().await.unwrap();
@@ -377,17 +383,22 @@ impl<'a> Simulation<'a> {
         if backlog.pending + backlog.marks + backlog.dead > 0 {
             return format!("not at rest: {backlog:?}");
         }
-        let (mut truth, hides_memberships) = self.shared.network(|network| {
+        let (mut truth, events_are_missing, omits_inactive) = self.shared.network(|network| {
             let events_are_missing = !self.polls || network.is_old() || network.was_disabled;
-            (network.truth(), events_are_missing || network.hides_memberships())
+            (network.truth(), events_are_missing, network.omits_inactive)
         });
         let mut mirror = self.shared.db.copy_mirror().await.unwrap();
-        if hides_memberships {
-            // A group's list need not show its inactive members: only events tell of them, and their coming back.
-            let active = |user: &str| truth.users.get(user).is_some_and(|user| user.state == "active");
-            let inactive: BTreeSet<_> = truth.members.iter().filter(|(_, user)| !active(user)).cloned().collect();
-            mirror.members.retain(|(_, user)| active(user) || !truth.users.contains_key(user));
-            truth.members.retain(|member| !inactive.contains(member));
+        let is_active = |user: &str| truth.users.get(user).is_some_and(|user| user.state == "active");
+        let active: BTreeSet<String> = truth.users.keys().filter(|user| is_active(user)).cloned().collect();
+        if events_are_missing {
+            // Nothing but events tells what an inactive member was removed from.
+            let (users, members) = (&truth.users, &truth.members);
+            let is_excused = |user: &String| users.contains_key(user) && !active.contains(user);
+            mirror.members.retain(|member| members.contains(member) || !is_excused(&member.1));
+        }
+        if omits_inactive {
+            // A group's list does not show its inactive members. They are known once they are active again, if not before.
+            truth.members.retain(|member| active.contains(&member.1) || mirror.members.contains(member));
         }
         differences(&mirror, &truth).join("; ")
     }
