@@ -121,7 +121,7 @@ impl Db {
              WHERE (directory_id, kind, directory_group_id, directory_user_id) IN (
                  SELECT directory_id, kind, directory_group_id, directory_user_id FROM marks
                  WHERE directory_id = $2 AND due_at > $1 AND ($3 = '' OR kind = $3)
-                    AND (contradictions = 0 OR failures > 0 OR due_at > $5) LIMIT $4)";
+                    AND (contradictions = 0 OR failures > 0 OR due_at > $4) LIMIT $5)";
         let filter = MarkFilter { directory_id: Some(directory.to_string()), kind, due_at: None };
         // A server may put some of them off again meanwhile: no more are made due than there were.
         let (mut retried, mut left) = (0, self.count_marks(&filter).await?);
@@ -132,8 +132,8 @@ impl Db {
                     .bind::<Instant, _>(StoredInstant(now))
                     .bind::<Text, _>(directory.as_str())
                     .bind::<Text, _>(kind.map_or("", MarkKind::as_str))
-                    .bind::<BigInt, _>(left.min(BATCH_ROWS))
                     .bind::<Instant, _>(StoredInstant(held_from))
+                    .bind::<BigInt, _>(left.min(BATCH_ROWS))
                     .execute(c)
                     .await
             })?;

@@ -9,6 +9,20 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "marks are retried while an answer is waited for that contradicts",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                Deactivate(33, DeletedKept),
+                DeliverAll,
+                Fold,
+                RefreshWhile(4, 0, vec![Reactivate(33), Fold]),
+                RefreshWhile(1, 2, vec![Deliver(21)]),
+                RetryMarks(8),
+                RefreshPatiently(5),
+            ],
+        ),
+        (
             "a replica that does not know somebody says that there are no memberships",
             vec![
                 CreateDirectory,
