@@ -45,8 +45,9 @@ pub struct Witness {
     /// Since the mirror was looked at last: what answers were about, and what folded events told of, with the newest.
     asked_lately: BTreeSet<String>,
     told_lately: HashMap<String, Timestamp>,
-    /// What answers showed since, which memberships events took away, what answers did not find, and which owners' lists of members or groups were read, with whether anything was in them.
+    /// What answers showed since, and what of that as there, not as being deleted; which memberships events took away, what answers did not find, and which owners' lists of members or groups were read, with whether anything was in them.
     shown_lately: BTreeSet<String>,
+    shown_there_lately: BTreeSet<String>,
     removed_lately: BTreeSet<String>,
     missing_lately: BTreeSet<String>,
     lists_read_lately: HashMap<String, bool>,
@@ -136,8 +137,9 @@ impl Witness {
     fn shown(&mut self, (tick, at): (u64, Timestamp), record: &Value) {
         let id = text(record, "id");
         self.about(&id);
+        self.shown_lately.insert(id.clone());
         if record["state"] != "deleting" {
-            self.shown_lately.insert(id.clone());
+            self.shown_there_lately.insert(id.clone());
         }
         self.known.insert(id.clone());
         self.known.insert(text(record, "directory_id"));
@@ -178,7 +180,7 @@ impl Witness {
             return Err(format!("{id} is deleted, though no event said so"));
         }
         if let Some(id) =
-            self.gone_before.iter().find(|id| !gone.contains(id.as_str()) && !self.shown_lately.contains(*id))
+            self.gone_before.iter().find(|id| !gone.contains(id.as_str()) && !self.shown_there_lately.contains(*id))
         {
             return Err(format!("{id} is there again, though no answer showed it"));
         }
@@ -197,6 +199,7 @@ impl Witness {
         self.asked_lately.clear();
         self.told_lately.clear();
         self.shown_lately.clear();
+        self.shown_there_lately.clear();
         self.missing_lately.clear();
         self.removed_lately.clear();
         self.lists_read_lately.clear();
@@ -283,12 +286,18 @@ impl Witness {
     }
 
     /// Nothing is deleted but what the API answered 404 to, or an event took away: a group, or a directory with all in it.
+    /// Where no event told, the 404 counts only beside an answer that shows the directory (rule 4).
     fn removals_are_founded(&self, users: &[Shown], groups: &[Shown], gone: &BTreeSet<&str>) -> Result<(), String> {
         let untold = groups.iter().filter(|group| !self.taken_away.contains(&group.id));
         for row in users.iter().chain(untold).filter(|row| row.deleted_at.is_some()) {
             let told = gone.contains(row.directory.as_str()) || self.taken_away.contains(&row.directory);
             if !told && !self.missing.contains(&row.id) {
                 return Err(format!("{} is deleted, though neither an event nor the API said so", row.id));
+            }
+            let is_new = self.before.get(&row.id).is_none_or(|before| before.deleted_at.is_none());
+            let announced = told || self.taken_away.contains(&row.id);
+            if is_new && !announced && !self.shown_lately.contains(&row.directory) {
+                return Err(format!("{} is deleted by a 404, though the API did not show its directory", row.id));
             }
         }
         Ok(())

@@ -305,9 +305,11 @@ impl Network {
     }
 
     pub fn answer(&mut self, url: &reqwest::Url) -> Result<Reply, String> {
-        let reply = |status, retry_after, body: &str| {
-            Ok(Reply { status, retry_after, date: None, body: body.as_bytes().to_vec() })
-        };
+        // What comes of the API itself tells the time, though not what is.
+        let of_api = matches!(self.fault, Fault::OtherEnvironment | Fault::RecordsGone);
+        let date = of_api.then_some(self.now);
+        let reply =
+            |status, retry_after, body: &str| Ok(Reply { status, retry_after, date, body: body.as_bytes().to_vec() });
         let path = url.path();
         let is_list = ["/directories", "/directory_users", "/directory_groups", "/events"].contains(&path);
         let in_directory = path.starts_with("/directory_users") || path.starts_with("/directory_groups");

@@ -9,6 +9,28 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "a clock is set forward before a 404, and then a replica lags",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                DeliverAll,
+                Fold,
+                RefreshPatiently(4),
+                DeleteUser(0),
+                RefreshPatiently(4),
+                ClockOff(120_000),
+                DeliverAll,
+                Fold,
+                Api(Fault::RecordsGone),
+                RefreshPatiently(7),
+                Api(Fault::None),
+                Lag(20_000),
+                RefreshPatiently(8),
+                RequestScan(8),
+                Refresh(8),
+            ],
+        ),
+        (
             "marks are retried while an answer is waited for that contradicts",
             vec![
                 CreateDirectory,
