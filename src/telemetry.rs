@@ -15,3 +15,13 @@ pub fn start(format: LogFormat, default_filter: &str) {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
     };
 }
+
+/// The innermost cause of an error, which says most: those around it only say what was tried.
+#[must_use]
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -8,6 +8,7 @@ use reqwest::Url;
 
 use super::{CommandError, own_server, serve};
 use crate::config;
+use crate::telemetry;
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ pub(super) async fn run(arguments: HealthArguments) -> Result<ExitCode, CommandE
     };
     // Fails if there is one already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let failed = |error: reqwest::Error| CommandError::NotHealthy(cause(&error));
+    let failed = |error: reqwest::Error| CommandError::NotHealthy(telemetry::root_cause(&error));
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(failed)?;
     let answer = client.get(url).send().await.map_err(failed)?;
     let status = answer.status();
@@ -48,14 +49,6 @@ pub(super) async fn run(arguments: HealthArguments) -> Result<ExitCode, CommandE
         return Ok(ExitCode::SUCCESS);
     }
     Err(CommandError::NotHealthy(format!("{status}: {body}")))
-}
-
-/// What is at the bottom of it: the layers above say no more than that a request failed.
-fn cause(mut error: &dyn std::error::Error) -> String {
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 fn own_url() -> Result<Url, CommandError> {

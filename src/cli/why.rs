@@ -79,7 +79,8 @@ fn show_user(entity: &Entity<UserRow>, personal: bool) {
         return;
     };
     let state = row.state.as_str();
-    say!("  row: {} · {state} (WorkOS says {})", row.id, row.record.state);
+    let said = if row.deleted_at.is_some() { "its last record said" } else { "WorkOS says" };
+    say!("  row: {} · {state} ({said} {})", row.id, row.record.state);
     if let Some(at) = row.deactivated_at {
         let reason = row.deletion_reason.as_deref().map(|reason| format!(" by {reason}")).unwrap_or_default();
         say!("  inactive since {}{reason}", instant(at));
@@ -88,7 +89,7 @@ fn show_user(entity: &Entity<UserRow>, personal: bool) {
         say!("  gone since {}", instant(at));
     }
     say!("  the record's own updated_at: {}", instant(row.record.updated_at));
-    show_verified(row.verified_at);
+    show_verified(row.verified_at, row.deleted_at.is_some());
     if personal {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         say!("  email: {} · name: {}", text(&row.record.email), text(&row.record.display_name));
@@ -107,7 +108,7 @@ fn show_group(entity: &Entity<GroupRow>) {
         say!("  gone since {}", instant(at));
     }
     say!("  the record's own updated_at: {}", instant(row.record.updated_at));
-    show_verified(row.verified_at);
+    show_verified(row.verified_at, row.deleted_at.is_some());
 }
 
 fn show_directory(entity: &Entity<DirectoryRow>) {
@@ -128,8 +129,11 @@ fn show_directory_of(set: &WorkingSet) {
     say!("  directory: {} ({state})", set.directory_id);
 }
 
-fn show_verified(verified_at: Option<Timestamp>) {
+fn show_verified(verified_at: Option<Timestamp>, is_gone: bool) {
     match verified_at {
+        Some(at) if is_gone => {
+            say!("  verified: gone, by the API's answer of {}, or with its directory later", instant(at))
+        }
         Some(at) => say!("  verified: the API confirmed the row at {}", instant(at)),
         None => say!("  verified: no; the row shows what an event said, or lost what an event took away"),
     }

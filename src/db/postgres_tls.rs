@@ -16,6 +16,7 @@ use rustls_platform_verifier::ConfigVerifierExt;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::PostgresConfig;
+use crate::telemetry;
 
 /// How long a statement may run, and wait for a lock, unless the URL's `options` say something else. No statement of ours
 /// takes a second on a healthy server.
@@ -37,9 +38,9 @@ pub async fn connect(config: &PostgresConfig) -> ConnectionResult<AsyncPgConnect
 
 /// As [`connect`], for migrations: they may run for as long as they need, and wait for each other.
 pub async fn connect_without_timeouts(config: &PostgresConfig) -> ConnectionResult<AsyncPgConnection> {
-    let failed = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
-    let tls = MakeRustlsConnect::new(tls_config(config).map_err(|error| failed(&error))?);
-    let (client, connection) = config.connection.connect(tls).await.map_err(|error| failed(&error))?;
+    let tls = MakeRustlsConnect::new(tls_config(config).map_err(ConnectionError::BadConnection)?);
+    let failed = |error| ConnectionError::BadConnection(telemetry::root_cause(&error));
+    let (client, connection) = config.connection.connect(tls).await.map_err(failed)?;
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
     // A process that sleeps within a transaction is cut off before its leases end.
     let idle = (config.lease_ttl / 2).as_millis().clamp(100, 10_000);

@@ -20,6 +20,7 @@ use crate::model::{
     DirectoryGroupId, DirectoryId, DirectoryRecord, DirectoryUserId, GroupRecord, Paging, RecordError, UserRecord,
     read_json,
 };
+use crate::telemetry;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -519,11 +520,7 @@ fn is_answer_of_the_api(body: &[u8]) -> bool {
 
 /// The innermost cause, which says most; never the URL.
 pub(super) fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    if error.is_timeout() { "it does not answer in time".to_owned() } else { cause.to_string() }
+    if error.is_timeout() { "it does not answer in time".to_owned() } else { telemetry::root_cause(error) }
 }
 
 /// What came of a request, as metrics count it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use directory_mirror::clock::Clock;
 use directory_mirror::model::UserState;
+use directory_mirror::webhook::inbox_event;
 use workos_emulator::{Amount, BulkSpec, Deactivation, NewDirectory, UserChange};
 
 use crate::support::{Engine, PATIENCE, Scene, on_both_engines, wait_until};
@@ -17,6 +18,7 @@ on_both_engines!(
     a_few_who_vanish_are_removed,
     the_command_tells_the_drift_and_mends_it,
     a_directory_that_is_enabled_again_is_reconciled,
+    a_directory_that_fails_keeps_no_other_from_a_sync,
 );
 
 struct Company {
@@ -143,6 +145,8 @@ async fn the_brake_stops_a_vanished_company_until_it_is_confirmed(engine: Engine
     assert!(remedy.contains("--confirm-removals"), "{health}");
     let listed = command(&scene, &["directories", "list"]);
     assert!(String::from_utf8_lossy(&listed.stdout).contains("the brake holds"), "{listed:?}");
+    let examined = command(&scene, &["doctor"]);
+    assert!(String::from_utf8_lossy(&examined.stdout).contains("their removal is held"), "{examined:?}");
     let output = command(&scene, &["sync", &company.directory, "--confirm-removals"]);
     assert!(output.status.success(), "{output:?}");
     scene.settle().await;
@@ -203,6 +207,26 @@ async fn the_command_tells_the_drift_and_mends_it(engine: Engine) {
     assert!(output.status.success(), "{output:?}");
     let output = command(&scene, &["sync", "--all", "--dry-run"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    scene.stop().await;
+}
+
+async fn a_directory_that_fails_keeps_no_other_from_a_sync(engine: Engine) {
+    let mut scene = Scene::start(engine).await;
+    let company = found(&scene, 10);
+    scene.settle().await;
+    let db = scene.service().db().clone();
+    let invented = r#"{"object":"event","id":"event_1","event":"dsync.user.created","created_at":"2026-01-15T12:00:00.000Z","data":{"directory_id":"directory_0","directory_user_id":"directory_user_1"}}"#;
+    let event = inbox_event(invented.as_bytes().to_vec(), Clock::system().now(), "webhook");
+    db.store_events(vec![event]).await.unwrap();
+    assert!(wait_until(PATIENCE, async || db.directory_health().await.unwrap().len() == 2).await);
+    scene.service.take().unwrap().stop().await;
+    // On SQLite it keeps the file's claim.
+    drop(db);
+    let output = command(&scene, &["sync", "--all"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(printed.contains("directory_0: not reconciled: "), "{output:?}");
+    assert!(printed.contains(&format!("{}: synced, 10 users", company.directory)), "{output:?}");
     scene.stop().await;
 }
 

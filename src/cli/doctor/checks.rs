@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::finding::Finding;
 use crate::config::{ApiConfig, ConfigProblems, DatabaseConfig, Secret};
-use crate::db::DbError;
-use crate::model::DirectoryRow;
+use crate::db::{DbError, DirectoryHealth};
 use crate::workos::{ApiError, Listing, Look};
 
 const CONFIGURATION: &str = "configuration";
@@ -17,6 +16,7 @@ pub(super) const MIGRATIONS: &str = "migrations";
 pub(super) const SECRET: &str = "webhook secret";
 pub(super) const KEY: &str = "API key";
 pub(super) const DIRECTORIES: &str = "directories";
+const BRAKE: &str = "brake";
 pub(super) const CLOCK: &str = "clock";
 pub(super) const LIMITS: &str = "limits";
 const SERVER: &str = "server";
@@ -174,17 +174,28 @@ pub(super) fn key(key: &str, listing: &Listing) -> Finding {
     }
 }
 
-pub(super) fn directories(listing: &Listing, rows: Option<&[DirectoryRow]>) -> Finding {
+fn named(ids: &[String]) -> String {
+    let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+    format!("{}{more}", ids.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// Which directories' removals are stopped, if any are.
+pub(super) fn brake(known: &[DirectoryHealth]) -> Option<Finding> {
+    let braked = known.iter().filter(|one| one.braked_at.is_some());
+    let ids: Vec<String> = braked.map(|one| one.directory.record.id.to_string()).collect();
+    let remedy = "if they are right, run `directory-mirror sync <directory> --confirm-removals`; if not, find out why the API does not show them";
+    let message = || format!("so many vanished at once that their removal is held, in {}", named(&ids));
+    (!ids.is_empty()).then(|| Finding::error(BRAKE, message(), remedy))
+}
+
+pub(super) fn directories(listing: &Listing, known: Option<&[DirectoryHealth]>) -> Finding {
     if !listing.is_complete() {
         return Finding::skipped(DIRECTORIES, "the API does not list them");
     }
     let text = |record: &Value, field: &str| record.get(field).and_then(Value::as_str).map(str::to_owned);
     let seen: BTreeSet<String> = listing.records.iter().filter_map(|record| text(record, "id")).collect();
-    let named = |ids: &[String]| {
-        let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
-        format!("{}{more}", ids.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
-    };
-    let live = rows.unwrap_or_default().iter().filter(|row| row.deleted_at.is_none());
+    let rows = || known.unwrap_or_default().iter().map(|one| &one.directory);
+    let live = rows().filter(|row| row.deleted_at.is_none() && row.enabled);
     let unseen: Vec<String> = live.map(|row| row.record.id.to_string()).filter(|id| !seen.contains(id)).collect();
     if !unseen.is_empty() {
         return Finding::error(
@@ -194,7 +205,7 @@ pub(super) fn directories(listing: &Listing, rows: Option<&[DirectoryRow]>) -> F
                 unseen.len(),
                 named(&unseen)
             ),
-            "set WORKOS_API_KEY to a key of the environment that sends the webhooks, or use a database of its own for each",
+            "set WORKOS_API_KEY to a key of the environment that sends the webhooks, or use a database of its own for each; one that an event of yours invented can be disabled",
         );
     }
     if seen.is_empty() {
@@ -209,7 +220,7 @@ pub(super) fn directories(listing: &Listing, rows: Option<&[DirectoryRow]>) -> F
             format!("{} {:?} ({})", part("id"), part("name"), part("state"))
         })
         .collect();
-    let known = rows.map_or(0, |rows| rows.iter().filter(|row| seen.contains(row.record.id.as_str())).count());
+    let known = rows().filter(|row| seen.contains(row.record.id.as_str())).count();
     Finding::ok(DIRECTORIES, format!("the key sees {}: {}; the mirror has {known} of them", seen.len(), named(&shown)))
 }
 

@@ -19,8 +19,7 @@ use self::finding::{Finding, Severity};
 use super::{own_server, serve};
 use crate::clock::Clock;
 use crate::config::{self, ApiConfig, Config, DatabaseConfig, Secret};
-use crate::db::{Db, pending_migrations};
-use crate::model::DirectoryRow;
+use crate::db::{Db, DirectoryHealth, pending_migrations};
 use crate::workos::WorkosClient;
 
 /// How long a server of ours may take to say that it is ready.
@@ -82,7 +81,7 @@ async fn examine() -> Vec<Finding> {
 }
 
 /// Answers the directories that the mirror knows, if it can be asked.
-async fn examine_database(config: &DatabaseConfig, findings: &mut Vec<Finding>) -> Option<Vec<DirectoryRow>> {
+async fn examine_database(config: &DatabaseConfig, findings: &mut Vec<Finding>) -> Option<Vec<DirectoryHealth>> {
     let pending = pending_migrations(config).await;
     findings.push(checks::database(config, look_at_file(config), pending.as_ref().err()));
     let Ok(pending) = pending else {
@@ -93,8 +92,9 @@ async fn examine_database(config: &DatabaseConfig, findings: &mut Vec<Finding>) 
     if !pending.is_empty() {
         return None;
     }
-    let rows = Db::connect(config).ok()?.directory_health().await;
-    rows.ok().map(|rows| rows.into_iter().map(|health| health.directory).collect())
+    let known = Db::connect(config).ok()?.directory_health().await.ok()?;
+    findings.extend(checks::brake(&known));
+    Some(known)
 }
 
 fn look_at_file(config: &DatabaseConfig) -> File {
@@ -108,7 +108,7 @@ fn look_at_file(config: &DatabaseConfig) -> File {
     }
 }
 
-async fn examine_api(config: &Config, rows: Option<&[DirectoryRow]>, findings: &mut Vec<Finding>) {
+async fn examine_api(config: &Config, known: Option<&[DirectoryHealth]>, findings: &mut Vec<Finding>) {
     // Our own limits are for the service's endurance; a handful of requests need not wait for them.
     let api = ApiConfig { requests_per_minute: 0, directory_users_per_second: 0, ..config.api.clone() };
     let client = match WorkosClient::new(&api, Clock::system()) {
@@ -127,7 +127,7 @@ async fn examine_api(config: &Config, rows: Option<&[DirectoryRow]>, findings: &
     };
     let key = api.key.as_ref().map(Secret::expose).unwrap_or_default();
     findings.push(checks::key(key, &listing));
-    findings.push(checks::directories(&listing, rows));
+    findings.push(checks::directories(&listing, known));
     if listing.is_complete() {
         match client.look_at_webhook_endpoints().await {
             Ok(endpoints) => findings.extend(endpoint::check(&endpoints, &config.webhook.secrets)),

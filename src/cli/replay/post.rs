@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::target::Target;
 use crate::clock::{Clock, Timestamp};
+use crate::telemetry;
 use crate::webhook::signature;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -137,11 +138,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "nothing came in time".to_owned();
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
+    telemetry::root_cause(error)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod drift;
 mod progress;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,6 +33,11 @@ const NOT_TAKEN_UP: &str = "asked for, and no server has taken it up: is `direct
 /// So long we wait for what a scan did not list to be decided; where changes keep coming, that never ends.
 const MARKS_PATIENCE: Duration = Duration::from_secs(30);
 const FAILURES_IN_A_ROW: u32 = 8;
+/// A directory whose requests failed for so long, without a success, is reported as failed; the server goes on trying.
+const FAILING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why directories could not be reconciled now.
+type Failed = BTreeMap<DirectoryId, String>;
 
 #[derive(Debug, Args)]
 pub(super) struct SyncArguments {
@@ -74,12 +80,8 @@ pub(super) async fn run(arguments: SyncArguments) -> Result<ExitCode, CommandErr
     }
     // A live worker does what was asked for; without one we do.
     let works = db.live_workers().await? == 0 && db.try_claim_worker()?;
-    if works {
-        work(&db, &api, &directories).await?;
-    } else {
-        wait_for_server(&db, &directories).await?;
-    }
-    report(&db, &directories).await
+    let failed = if works { work(&db, &api, &directories).await? } else { wait_for_server(&db, &directories).await? };
+    report(&db, &directories, &failed).await
 }
 
 async fn choose(db: &Db, arguments: &SyncArguments) -> Result<Vec<DirectoryId>, CommandError> {
@@ -117,7 +119,7 @@ fn client(api: &ApiConfig) -> Result<WorkosClient, CommandError> {
 }
 
 /// Does what a server would do, for these directories.
-async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(), CommandError> {
+async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<Failed, CommandError> {
     let clock = Clock::system();
     let lease = db.new_lease(clock.now()).await?;
     let retention = Retention::new(config::read_inbox_retention(&|name| std::env::var(name).ok())?);
@@ -137,8 +139,9 @@ async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<(
     done
 }
 
-async fn work_off(engine: &Engine, directories: &[DirectoryId]) -> Result<(), CommandError> {
+async fn work_off(engine: &Engine, directories: &[DirectoryId]) -> Result<Failed, CommandError> {
     while engine.fold_step().await? == Step::Ran {}
+    let mut failed = Failed::new();
     for directory in directories {
         let mut progress = Progress::new(directory);
         let (mut failures, mut rested) = (0, Duration::ZERO);
@@ -164,20 +167,26 @@ async fn work_off(engine: &Engine, directories: &[DirectoryId]) -> Result<(), Co
                     tokio::time::sleep(LOOK * 2_u32.pow(failures)).await;
                     failures += 1;
                 }
+                // The others are reconciled all the same.
+                Err(error @ (SyncError::Api(_) | SyncError::Doubtful(_))) => {
+                    failed.insert(directory.clone(), error.to_string());
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
             progress.show(engine.db.scan(directory).await?.as_ref());
         }
     }
-    Ok(())
+    Ok(failed)
 }
 
 /// Waits until the server has done what was asked.
-async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), CommandError> {
+async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<Failed, CommandError> {
+    let mut failed = Failed::new();
     for directory in directories {
         let mut progress = Progress::new(directory);
         let (mut waited, mut waited_for_marks, mut told) = (Duration::ZERO, Duration::ZERO, None);
-        let mut left = i64::MAX;
+        let (mut left, mut failing) = (i64::MAX, Duration::ZERO);
         while let Some(health) = db.directory_health().await?.into_iter().find(|one| is(one, directory)) {
             let scan = db.scan(directory).await?;
             progress.show(scan.as_ref());
@@ -199,6 +208,11 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), Com
                 told.clone_from(&health.last_error);
                 told.iter().for_each(|error| progress.note(error));
             }
+            failing = if health.last_error.is_some() { failing + LOOK } else { Duration::ZERO };
+            if failing >= FAILING_PATIENCE {
+                failed.extend(health.last_error.map(|error| (directory.clone(), error)));
+                break;
+            }
             waited += LOOK;
             let not_begun = health.scan_requested_at.is_some() && scan.is_none();
             if waited == SERVER_PATIENCE && not_begun && told.is_none() {
@@ -210,7 +224,7 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<(), Com
             tokio::time::sleep(LOOK).await;
         }
     }
-    Ok(())
+    Ok(failed)
 }
 
 /// Marks that are due, or will be within half a minute: what was just accepted is looked at once more later than that.
@@ -224,7 +238,7 @@ fn is(health: &DirectoryHealth, directory: &DirectoryId) -> bool {
     health.directory.record.id == *directory
 }
 
-async fn report(db: &Db, directories: &[DirectoryId]) -> Result<ExitCode, CommandError> {
+async fn report(db: &Db, directories: &[DirectoryId], failed: &Failed) -> Result<ExitCode, CommandError> {
     let mut code = ExitCode::SUCCESS;
     for health in db.directory_health().await? {
         let id = &health.directory.record.id;
@@ -233,7 +247,10 @@ async fn report(db: &Db, directories: &[DirectoryId]) -> Result<ExitCode, Comman
         }
         let size = db.directory_size(id).await?;
         let what = format!("{} users, {} groups, {} memberships", size.users, size.groups, size.members);
-        if health.braked_at.is_some() {
+        if let Some(error) = failed.get(id) {
+            code = ExitCode::FAILURE;
+            say!("{id}: not reconciled: {error}; it stays asked for, and a running server goes on trying");
+        } else if health.braked_at.is_some() {
             code = ExitCode::FAILURE;
             say!(
                 "{id}: {what}; removals are stopped, since too many vanished at once: if that is right, add --confirm-removals"
