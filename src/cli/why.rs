@@ -132,7 +132,7 @@ fn show_directory_of(set: &WorkingSet) {
 fn show_verified(verified_at: Option<Timestamp>, is_gone: bool) {
     match verified_at {
         Some(at) if is_gone => {
-            say!("  verified: gone, by the API's answer of {}, or with its directory later", instant(at))
+            say!("  verified: gone, by the API's answer of {}, or with its directory later", instant(at));
         }
         Some(at) => say!("  verified: the API confirmed the row at {}", instant(at)),
         None => say!("  verified: no; the row shows what an event said, or lost what an event took away"),
