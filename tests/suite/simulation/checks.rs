@@ -319,8 +319,9 @@ impl Witness {
                 let list = self.lists_read_lately.get(owner);
                 list.is_some_and(|has_something| *has_something || self.shown_lately.contains(owner))
             };
-            // A lagging answer may have shown anew at once what a 404 had taken away.
-            let came_back = |id: &String| self.missing_lately.contains(id) && self.shown_lately.contains(id);
+            // A lagging answer or an event may have shown anew at once what a 404 had taken away.
+            let is_told = |id: &String| self.shown_lately.contains(id) || self.told_lately.contains_key(id);
+            let came_back = |id: &String| self.missing_lately.contains(id) && is_told(id);
             let stays = |rows: &[Shown], id: &String| is_there(rows, id) && !came_back(id);
             let is_active = |row: &Shown| row.id == *user && row.active;
             let was_active = self.before.get(user).is_some_and(is_active);

@@ -9,6 +9,21 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "a 404 takes somebody away, and an event shows the same one at once",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                CreateGroup(0),
+                AddMember(0, 0),
+                Deactivate(76, DeletedKept),
+                DeliverAll,
+                Fold,
+                RefreshWhile(7, 0, vec![DeliverAll, Fold]),
+                Lag(20_000),
+                RefreshWhile(0, 1, vec![Suspend(68), DeliverAll, Fold]),
+            ],
+        ),
+        (
             "a clock is set forward before a 404, and then a replica lags",
             vec![
                 CreateDirectory,
