@@ -40,7 +40,7 @@ const fn skipped(reason: &'static str) -> Outcome {
 }
 
 const FETCH: Outcome = applied("to be verified with the API");
-const OLD: Outcome = applied("older than the last answer of the API, or than what is remembered: to be verified");
+const OLD: Outcome = applied("older than the last answer of the API, or than what is remembered: to be verified again");
 const EQUAL: Outcome = skipped("the API already confirmed the same");
 const NEWER: Outcome = skipped("a newer event was folded already");
 const TIE: Outcome = applied("another event of the same instant was folded already: to be verified with the API");
