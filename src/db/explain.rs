@@ -119,7 +119,9 @@ async fn find_users(
 ) -> Result<Vec<Found>, DbError> {
     let rows: Vec<(Option<String>, Option<String>)> = with_connection!(connection, c => {
         let mut query = users::table.select((users::directory_id, users::directory_user_id)).into_boxed();
-        query = query.filter(users::directory_user_id.eq(name).or(lower(users::email).eq(name.to_lowercase())));
+        // SQLite's `lower` knows ASCII alone.
+        let by_address = users::email.eq(name).or(lower(users::email).eq(name.to_lowercase()));
+        query = query.filter(users::directory_user_id.eq(name).or(by_address));
         if let Some(local) = local {
             query = query.or_filter(users::id.eq(local));
         }

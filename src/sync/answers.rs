@@ -188,7 +188,8 @@ fn apply_list(set: &mut WorkingSet, list: &MembershipList, at: &TruthContext) {
     set.clear_mark(&list.owner, at.number);
 }
 
-/// Whether the brake holds a membership that a scan missed: its mark is put off for longer than anything else puts it off.
+/// Whether the brake holds a membership that a scan missed: its mark is put off for longer than anything else
+/// puts it off but an answer that cannot be read.
 fn is_held(set: &WorkingSet, (group, user): &EdgeKey, at: &TruthContext) -> bool {
     let mark = set.marks.get(&MarkTarget::Edge(group.clone(), user.clone()));
     mark.is_some_and(|mark| {

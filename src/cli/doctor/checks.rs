@@ -181,7 +181,8 @@ fn named(ids: &[String]) -> String {
 
 /// Which directories' removals are stopped, if any are.
 pub(super) fn brake(known: &[DirectoryHealth]) -> Option<Finding> {
-    let braked = known.iter().filter(|one| one.braked_at.is_some());
+    let followed = known.iter().filter(|one| one.directory.enabled && one.directory.deleted_at.is_none());
+    let braked = followed.filter(|one| one.braked_at.is_some());
     let ids: Vec<String> = braked.map(|one| one.directory.record.id.to_string()).collect();
     let remedy = "if they are right, run `directory-mirror sync <directory> --confirm-removals`; if not, find out why the API does not show them";
     let message = || format!("so many vanished at once that their removal is held, in {}", named(&ids));

@@ -33,8 +33,9 @@ const NOT_TAKEN_UP: &str = "asked for, and no server has taken it up: is `direct
 /// So long we wait for what a scan did not list to be decided; where changes keep coming, that never ends.
 const MARKS_PATIENCE: Duration = Duration::from_secs(30);
 const FAILURES_IN_A_ROW: u32 = 8;
-/// A directory whose requests failed for so long, without a success, is reported as failed; the server goes on trying.
-const FAILING_PATIENCE: Duration = Duration::from_secs(30);
+/// A directory with an error that came no further for so long is reported as failed; the server goes on trying. It is longer
+/// than the server waits between two attempts.
+const FAILING_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why directories could not be reconciled now.
 type Failed = BTreeMap<DirectoryId, String>;
@@ -186,7 +187,7 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<Failed,
     for directory in directories {
         let mut progress = Progress::new(directory);
         let (mut waited, mut waited_for_marks, mut told) = (Duration::ZERO, Duration::ZERO, None);
-        let (mut left, mut failing) = (i64::MAX, Duration::ZERO);
+        let (mut left, mut failing, mut seen) = (i64::MAX, Duration::ZERO, None);
         while let Some(health) = db.directory_health().await?.into_iter().find(|one| is(one, directory)) {
             let scan = db.scan(directory).await?;
             progress.show(scan.as_ref());
@@ -195,6 +196,9 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<Failed,
                 && health.directory.sync_status == SyncStatus::Synced;
             // What was not listed is asked for singly, unless the brake holds it.
             let due = due_soon(db, directory).await?;
+            // The error may be an old one: what goes on does not fail.
+            let goes_on = due < left || scan != seen;
+            seen.clone_from(&scan);
             if due < left {
                 waited_for_marks = Duration::ZERO;
             }
@@ -208,7 +212,7 @@ async fn wait_for_server(db: &Db, directories: &[DirectoryId]) -> Result<Failed,
                 told.clone_from(&health.last_error);
                 told.iter().for_each(|error| progress.note(error));
             }
-            failing = if health.last_error.is_some() { failing + LOOK } else { Duration::ZERO };
+            failing = if health.last_error.is_some() && !goes_on { failing + LOOK } else { Duration::ZERO };
             if failing >= FAILING_PATIENCE {
                 failed.extend(health.last_error.map(|error| (directory.clone(), error)));
                 break;
