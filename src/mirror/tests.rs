@@ -126,7 +126,7 @@ fn neither_an_older_event_nor_a_clock_that_is_set_ends_a_second_look() {
     let older = Change::UserUpdated(user_id(1), Some(Box::new(user(1, "active", 10))));
     fold_at(&mut set, &hint(18, older), 6, 30);
     let set_forward = TruthContext { asked_at: at(200), now: at(200), ..truth(8, 32) };
-    for (context, due) in [(truth(7, 31), 25 + 60), (set_forward, 200 + 59)] {
+    for (context, due) in [(truth(7, 31), 31 + 60), (set_forward, 200 + 60)] {
         user_truth(&mut set, &user_id(1), lagging(), &context);
         assert_eq!(set.marks[&target].due_at, at(due), "still a second look");
         put_due(&mut set, &target, 0);
@@ -149,9 +149,28 @@ fn of_events_of_one_instant_a_second_look_decides() {
     update.key.event_id = EventId::new("event_10_too").unwrap();
     fold_at(&mut set, &update, 3, 10);
     user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(4, 11));
-    assert_eq!(set.marks[&target].due_at, at(10 + 60));
+    assert_eq!(set.marks[&target].due_at, at(11 + 60));
     user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(5, 72));
     assert!(!set.marks.contains_key(&target));
+}
+
+#[test]
+fn a_second_look_that_comes_too_soon_after_another_answer_is_the_last_but_one() {
+    let mut set = empty();
+    let target = MarkTarget::User(user_id(1));
+    for second in [10, 11, 12] {
+        fold_at(&mut set, &created(1, 10), 1, second);
+    }
+    set.look_twice(&target);
+    let same = || Answer::Is(user(1, "active", 10));
+    // One is fetched with others, shortly before the look is due.
+    for (number, second) in [(2, 13), (3, 60), (4, 73)] {
+        user_truth(&mut set, &user_id(1), same(), &truth(number, second));
+    }
+    let due_at = set.marks[&target].due_at;
+    let sent_at = (due_at - Timestamp::UNIX_EPOCH).num_seconds() - (at(0) - Timestamp::UNIX_EPOCH).num_seconds();
+    user_truth(&mut set, &user_id(1), same(), &truth(5, sent_at));
+    assert!(!set.marks.contains_key(&target), "it is over");
 }
 
 #[test]

@@ -366,7 +366,8 @@ fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, last_truth: Option<Tim
     if wait <= TimeDelta::seconds(CLOCK_GRAIN_SECONDS) {
         set.clear_mark(target, at.number);
     } else if !set.is_marked_after(target, at.number) {
-        set.put_mark(Mark { due_at: at.now + wait.min(second_look), ..mark });
+        // A whole minute, since this answer is the last truth now: after less, the next one would come too soon again.
+        set.put_mark(Mark { due_at: at.now + second_look, ..mark });
     }
 }
 
