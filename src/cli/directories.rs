@@ -52,11 +52,10 @@ async fn list(db: &Db) -> Result<ExitCode, CommandError> {
             size.users,
             size.groups
         );
-        let is_followed = row.enabled && row.deleted_at.is_none();
-        if let Some(since) = health.braked_at.filter(|_| is_followed) {
+        if let Some(since) = health.braked_at.filter(|_| row.is_followed()) {
             say!("    the brake holds unannounced removals since {since:.0}: see `directory-mirror sync --help`");
         }
-        if let Some(error) = health.last_error.as_ref().filter(|_| is_followed) {
+        if let Some(error) = health.last_error.as_ref().filter(|_| row.is_followed()) {
             say!("    cannot go on: {error}");
         }
     }

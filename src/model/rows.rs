@@ -28,6 +28,14 @@ pub struct DirectoryRow {
     pub created_at: Timestamp,
 }
 
+impl DirectoryRow {
+    /// Whether it is to be kept up to date: neither disabled here nor deleted.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.enabled && self.deleted_at.is_none()
+    }
+}
+
 /// A row of `users` that the directory gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserRow {

@@ -154,7 +154,7 @@ impl Engine {
     async fn scan_to_do(&self, directory: &DirectoryId, nothing_else: bool) -> Result<ScanToDo, SyncError> {
         let known = self.look_at(directory).await?;
         let fetched = known.memory.truth_number > 0;
-        let Some(row) = known.row.filter(|row| fetched && row.enabled && row.deleted_at.is_none()) else {
+        let Some(row) = known.row.filter(|row| fetched && row.is_followed()) else {
             return Ok(ScanToDo::None);
         };
         let wanted = match row.sync_status {

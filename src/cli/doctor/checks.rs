@@ -181,8 +181,7 @@ fn named(ids: &[String]) -> String {
 
 /// Which directories' removals are stopped, if any are.
 pub(super) fn brake(known: &[DirectoryHealth]) -> Option<Finding> {
-    let followed = known.iter().filter(|one| one.directory.enabled && one.directory.deleted_at.is_none());
-    let braked = followed.filter(|one| one.braked_at.is_some());
+    let braked = known.iter().filter(|one| one.directory.is_followed() && one.braked_at.is_some());
     let ids: Vec<String> = braked.map(|one| one.directory.record.id.to_string()).collect();
     let remedy = "if they are right, run `directory-mirror sync <directory> --confirm-removals`; if not, find out why the API does not show them";
     let message = || format!("so many vanished at once that their removal is held, in {}", named(&ids));
@@ -196,8 +195,8 @@ pub(super) fn directories(listing: &Listing, known: Option<&[DirectoryHealth]>) 
     let text = |record: &Value, field: &str| record.get(field).and_then(Value::as_str).map(str::to_owned);
     let seen: BTreeSet<String> = listing.records.iter().filter_map(|record| text(record, "id")).collect();
     let rows = || known.unwrap_or_default().iter().map(|one| &one.directory);
-    let live = rows().filter(|row| row.deleted_at.is_none() && row.enabled);
-    let unseen: Vec<String> = live.map(|row| row.record.id.to_string()).filter(|id| !seen.contains(id)).collect();
+    let followed = rows().filter(|row| row.is_followed());
+    let unseen: Vec<String> = followed.map(|row| row.record.id.to_string()).filter(|id| !seen.contains(id)).collect();
     if !unseen.is_empty() {
         return Finding::error(
             DIRECTORIES,

@@ -88,15 +88,15 @@ pub(super) async fn run(arguments: SyncArguments) -> Result<ExitCode, CommandErr
 async fn choose(db: &Db, arguments: &SyncArguments) -> Result<Vec<DirectoryId>, CommandError> {
     let known = db.directory_health().await?;
     let Some(wanted) = &arguments.directory else {
-        let live = known.into_iter().filter(|one| one.directory.enabled && one.directory.deleted_at.is_none());
-        return Ok(live.map(|one| one.directory.record.id).collect());
+        let followed = known.into_iter().filter(|one| one.directory.is_followed());
+        return Ok(followed.map(|one| one.directory.record.id).collect());
     };
     let found = known.into_iter().find(|one| one.directory.record.id.as_str() == wanted).ok_or_else(|| {
         CommandError::Usage(format!(
             "the mirror has no directory {wanted}: `directory-mirror directories list` names those it has"
         ))
     })?;
-    if found.directory.deleted_at.is_some() || !found.directory.enabled {
+    if !found.directory.is_followed() {
         return Err(CommandError::Usage(format!("{wanted} is deleted or disabled: there is nothing to reconcile")));
     }
     Ok(vec![found.directory.record.id])

@@ -45,11 +45,13 @@ pub struct Witness {
     /// Since the mirror was looked at last: what answers were about, and what folded events told of, with the newest.
     asked_lately: BTreeSet<String>,
     told_lately: HashMap<String, Timestamp>,
-    /// What answers showed since, and what of that as there, not as being deleted; which memberships events took away, what answers did not find, and which owners' lists of members or groups were read, with whether anything was in them.
+    /// What answers showed since, and what of that not as being deleted.
     shown_lately: BTreeSet<String>,
     shown_there_lately: BTreeSet<String>,
-    removed_lately: BTreeSet<String>,
+    /// What answers did not find, and which memberships events took away.
     missing_lately: BTreeSet<String>,
+    removed_lately: BTreeSet<String>,
+    /// Whose members or groups were read, and whether there were any.
     lists_read_lately: HashMap<String, bool>,
     /// Directories of which an event of their own told.
     directories_told_lately: BTreeSet<String>,
@@ -313,7 +315,7 @@ impl Witness {
     ) -> Result<(), String> {
         let members: BTreeSet<&(String, String)> = members.iter().collect();
         let is_there = |rows: &[Shown], id: &str| rows.iter().any(|row| row.id == id && row.deleted_at.is_none());
-        for lost @ (group, user) in self.members_before.iter().filter(|member| !members.contains(member)) {
+        for (group, user) in self.members_before.iter().filter(|member| !members.contains(member)) {
             let told = self.removed_lately.contains(&format!("{group} {user}"));
             let counts = |owner: &String| {
                 let list = self.lists_read_lately.get(owner);
@@ -327,7 +329,7 @@ impl Witness {
             let was_active = self.before.get(user).is_some_and(is_active);
             let by_list = counts(user) || (counts(group) && (was_active || users.iter().any(is_active)));
             if !told && !by_list && stays(users, user) && stays(groups, group) {
-                return Err(format!("{} is no longer in {}, though nothing said so", lost.1, lost.0));
+                return Err(format!("{user} is no longer in {group}, though nothing said so"));
             }
         }
         Ok(())
