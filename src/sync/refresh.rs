@@ -238,9 +238,12 @@ impl Engine {
         let sent = Sent { asked_at: sent_at, sent_at: client.in_server_time(sent_at) };
         let unannounced = self.apply(directory, &answers, sent, false).await?;
         if !unannounced.is_empty() {
+            let number = self.db.next_number(directory, &self.lease).await?;
+            let asked_at = self.clock.now();
             if client.on_behalf_of(directory, Priority::Small).record().await?.is_none() {
                 self.put_off_users_and_groups(directory, &unannounced).await?;
-                return Err(SyncError::Doubtful(UNKNOWN_DIRECTORY));
+                let sent = Sent { asked_at, sent_at: client.in_server_time(asked_at) };
+                return self.apply_directory(directory, None, number, sent).await;
             }
             self.apply(directory, &unannounced, sent, true).await?;
         }
@@ -327,7 +330,8 @@ impl Engine {
         let connection = transaction.connection();
         lease::lock(connection, directory, &self.lease).await?;
         let mut set = working_set::load(connection, directory, &touched).await?;
-        for target in set.marks.keys().cloned().collect::<Vec<_>>() {
+        // The directory's own mark decides about all of these, and must not wait with them.
+        for target in set.marks.keys().filter(|target| **target != MarkTarget::Directory).cloned().collect::<Vec<_>>() {
             answers::put_off(&mut set, &target, now + TimeDelta::seconds(DOUBT_SECONDS));
         }
         working_set::save(connection, &set, now).await?;

@@ -9,6 +9,26 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "the marks in a directory that is gone, and its own a second later",
+            vec![
+                CreateDirectory,
+                CreateGroup(0),
+                OldUsers(0, 1),
+                Pass(600_000),
+                DeleteDirectory(1),
+                Lag(20_000),
+                DeliverAll,
+                Fold,
+                RefreshPatiently(1),
+                RequestScan(1),
+                Refresh(1),
+                Refresh(1),
+                Lag(0),
+                Api(Fault::RecordsGone),
+                RefreshPatiently(5),
+            ],
+        ),
+        (
             "a 404 takes somebody away, and an event shows the same one at once",
             vec![
                 CreateDirectory,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use directory_mirror::cli::compare::differences;
 use directory_mirror::clock::Clock;
-use directory_mirror::db::Db;
+use directory_mirror::db::{Db, MarkFilter};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
 use directory_mirror::sync::{Engine, Lately, Retention, Step};
@@ -25,8 +25,10 @@ use super::stage::{Stage, folded_events};
 
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 const ROUNDS_TO_SETTLE: usize = 40;
-/// After so many rounds of a minute there is an hour between rounds: the brake holds marks for so long.
-const ROUNDS_OF_A_MINUTE: usize = 8;
+/// After so many rounds somebody confirms what the brake holds.
+const ROUNDS_WITHOUT_OPERATOR: usize = 8;
+const MINUTE: i64 = 61_000;
+const HOUR: i64 = 3_700_000;
 const STEPS_IN_A_ROW: usize = 400;
 const STEPS_OF_PATIENCE: usize = 20;
 
@@ -317,8 +319,9 @@ impl<'a> Simulation<'a> {
         self.restart().await;
         let (mut wrong, mut polled, mut discovered) = (String::new(), !self.polls, false);
         for round in 0..ROUNDS_TO_SETTLE {
-            let hours = !self.polls || round >= ROUNDS_OF_A_MINUTE;
-            self.shared.network(|network| network.pass(if hours { 3_700_000 } else { 61_000 }));
+            let patience = if self.polls && round < ROUNDS_WITHOUT_OPERATOR { MINUTE } else { HOUR };
+            let time = self.time_till_a_mark_is_due().await.map_or(patience, |time| time.clamp(1, HOUR));
+            self.shared.network(|network| network.pass(time));
             if !discovered {
                 discovered = self.engine.discover_directories().await.is_ok();
             }
@@ -336,11 +339,18 @@ impl<'a> Simulation<'a> {
             if wrong.is_empty() {
                 return self.nothing_was_lost().await;
             }
-            if round > ROUNDS_OF_A_MINUTE {
+            if round > ROUNDS_WITHOUT_OPERATOR {
                 self.confirm_what_is_held().await;
             }
         }
         Err(wrong)
+    }
+
+    /// In milliseconds. A worker waits just so long: what is put off again and again by less than a round never settles.
+    async fn time_till_a_mark_is_due(&self) -> Option<i64> {
+        let first = self.shared.db.marks(&MarkFilter::default(), 1).await.unwrap();
+        let now = self.shared.network(|network| network.our_now());
+        first.first().map(|entry| (entry.mark.due_at - now).num_milliseconds())
     }
 
     async fn poll_to_the_end(&self) -> bool {
@@ -381,7 +391,12 @@ impl<'a> Simulation<'a> {
     async fn compare(&self) -> String {
         let backlog = self.shared.db.backlog().await.unwrap();
         if backlog.pending + backlog.marks + backlog.dead > 0 {
-            return format!("not at rest: {backlog:?}");
+            let marks = self.shared.db.marks(&MarkFilter::default(), 3).await.unwrap();
+            let marks: Vec<_> = marks.into_iter().map(|entry| (entry.directory_id, entry.mark)).collect();
+            return format!(
+                "not at rest: {backlog:?} at {}; first {marks:?}",
+                self.shared.network(|network| network.our_now())
+            );
         }
         let (mut truth, events_are_missing, omits_inactive) = self.shared.network(|network| {
             let events_are_missing = !self.polls || network.is_old() || network.was_disabled;
