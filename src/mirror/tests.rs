@@ -141,6 +141,19 @@ fn put_due(set: &mut WorkingSet, target: &MarkTarget, second: i64) {
 }
 
 #[test]
+fn a_deletion_that_is_told_after_the_404_is_remembered_against_a_replica_that_lags() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    for (number, second) in [(2, 30), (3, 30), (4, 31), (5, 35), (6, 35)] {
+        user_truth(&mut set, &user_id(1), Answer::Gone, &truth(number, second));
+    }
+    fold_at(&mut set, &deleted(1, 30), 7, 36);
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "suspended", 30)), &truth(8, 40));
+    let target = MarkTarget::User(user_id(1));
+    assert_eq!(set.marks.get(&target).map(|mark| mark.due_at), Some(at(40 + 60)), "it is looked at again");
+}
+
+#[test]
 fn of_events_of_one_instant_a_second_look_decides() {
     let mut set = empty();
     fold_at(&mut set, &created(1, 10), 1, 10);
@@ -155,17 +168,17 @@ fn of_events_of_one_instant_a_second_look_decides() {
 }
 
 #[test]
-fn a_second_look_that_comes_too_soon_after_another_answer_is_the_last_but_one() {
+fn each_answer_starts_the_minute_of_a_second_look_anew_so_that_the_look_itself_is_the_last() {
     let mut set = empty();
     let target = MarkTarget::User(user_id(1));
     fold_at(&mut set, &created(1, 10), 1, 10);
     set.look_twice(&target);
-    // The second is fetched with others, before the look is due.
-    for (number, second, due) in [(2, 13, 13 + 60), (3, 60, 13 + 60), (4, 73, 73 + 60)] {
+    // Fetched with others, before the look is due.
+    for (number, second) in [(2, 13), (3, 60), (4, 110)] {
         user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(number, second));
-        assert_eq!(set.marks[&target].due_at, at(due), "after the answer of second {second}");
+        assert_eq!(set.marks[&target].due_at, at(second + 60), "after the answer of second {second}");
     }
-    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(5, 73 + 60));
+    user_truth(&mut set, &user_id(1), Answer::Is(user(1, "active", 10)), &truth(5, 170));
     assert!(!set.marks.contains_key(&target), "it is over");
 }
 

@@ -144,15 +144,15 @@ pub fn user_truth(
         }
         Answer::Gone => entity.memory.recent_hint().is_some_and(|hint| !hint.removes),
     };
-    // A record from before the deletion is either all that remains, or the past of somebody who is gone; a 404 may be the
-    // past of somebody who was not there yet.
+    let may_lag = |since: Timestamp| at.sent_at < since + TimeDelta::seconds(SECOND_LOOK_SECONDS);
+    // A record that is no newer than the deletion is either all that remains, or the past of somebody who is gone; a 404
+    // may be the past of somebody who was not there yet.
     let inconclusive = match &answer {
         Answer::Is(record) => {
-            entity.memory.recent_hint().is_some_and(|hint| hint.removes && record.updated_at < hint.at)
+            let hint = entity.memory.recent_hint().filter(|hint| hint.removes && record.updated_at <= hint.at);
+            hint.is_some_and(|hint| may_lag(hint.at))
         }
-        Answer::Gone => entity.row.as_ref().is_some_and(|row| {
-            row.record.created_at.is_some_and(|made| at.sent_at < made + TimeDelta::seconds(SECOND_LOOK_SECONDS))
-        }),
+        Answer::Gone => entity.row.as_ref().is_some_and(|row| row.record.created_at.is_some_and(may_lag)),
     };
     if set.is_marked_after(&target, at.number) {
         return Verdict::Superseded;
@@ -350,15 +350,12 @@ fn look_again_later(set: &mut WorkingSet, target: MarkTarget, at: &TruthContext)
 
 /// Clears a mark that an answer settled. Another answer of the replica that made a second look necessary does not: that
 /// takes one that was asked for a minute after the mark was set and, since our clock may have been set, after the last truth
-/// by the API's.
+/// by the API's. What is fetched sooner, with others, starts that minute anew, so that the look itself never comes too soon.
 fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, last_truth: Option<Timestamp>, at: &TruthContext) {
     let Some(mark) = set.marks.get(target).filter(|mark| mark.is_second_look()).cloned() else {
         set.clear_mark(target, at.number);
         return;
     };
-    if at.asked_at < mark.due_at {
-        return;
-    }
     let second_look = TimeDelta::seconds(SECOND_LOOK_SECONDS);
     let by_our_clock = mark.set_at + second_look - at.asked_at;
     let by_theirs = last_truth.map_or(TimeDelta::zero(), |last| last + second_look - at.sent_at);
@@ -366,8 +363,7 @@ fn settle_mark(set: &mut WorkingSet, target: &MarkTarget, last_truth: Option<Tim
     if wait <= TimeDelta::seconds(CLOCK_GRAIN_SECONDS) {
         set.clear_mark(target, at.number);
     } else if !set.is_marked_after(target, at.number) {
-        // A whole minute, since this answer is the last truth now: after less, the next one would come too soon again.
-        set.put_mark(Mark { due_at: at.now + second_look, ..mark });
+        set.put_mark(Mark { due_at: mark.due_at.max(at.now + second_look), ..mark });
     }
 }
 

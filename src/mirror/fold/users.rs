@@ -133,8 +133,11 @@ pub(super) fn deleted(set: &mut WorkingSet, hint: &Hint, id: &DirectoryUserId, a
     }
     let known = entity.row.as_ref().is_some_and(|row| row.deleted_at.is_none());
     if is_old(entity.memory.truth_at, hint, at) {
-        if known {
+        if known || entity.memory.truth_at.is_some() {
+            // Also of whoever is gone: a replica that lags may yet show the past.
             advances(entity, &hint.key);
+        }
+        if known {
             set.mark(MarkTarget::User(id.clone()), at.number, at.now);
             return OLD;
         }

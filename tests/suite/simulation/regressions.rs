@@ -9,6 +9,42 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "two second looks of one user's memberships, each of which comes too soon after the other",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                CreateGroup(0),
+                AddMember(0, 0),
+                CreateGroup(4),
+                RemoveMember(88, 92),
+                DeliverAll,
+                Fold,
+                RefreshWhile(0, 0, vec![AddMember(88, 92), Fold]),
+                AddMember(5, 88),
+                RemoveMember(81, 88),
+            ],
+        ),
+        (
+            "a replica that lags shows the suspended, who was deleted at that very instant",
+            vec![
+                CreateDirectory,
+                DeliverAll,
+                CreateUser(0),
+                Fold,
+                Suspend(59),
+                RefreshPatiently(8),
+                Poll,
+                Deactivate(5, DeletedGone),
+                RefreshPatiently(0),
+                Fold,
+                DeliverAll,
+                RefreshPatiently(2),
+                Fold,
+                Lag(20_000),
+                RefreshPatiently(4),
+            ],
+        ),
+        (
             "the marks in a directory that is gone, and its own a second later",
             vec![
                 CreateDirectory,
