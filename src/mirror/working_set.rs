@@ -352,18 +352,23 @@ impl Entity<UserRow> {
             || self.memory.open_hint().is_some_and(|hint| hint.removes)
     }
 
+    /// Whether the API has said of exactly this record that it stands, and nothing else was heard since.
+    #[must_use]
+    pub fn is_confirmed_as(&self, record: &UserRecord) -> bool {
+        self.row.as_ref().is_some_and(|row| {
+            let state = UserState::from_source(&record.state);
+            row.verified_at.is_some() && (row.state, row.deleted_at, &row.record) == (state, None, record)
+        })
+    }
+
     /// Shows this record. Answers whether the user came back by it: to life, or as somebody inactive.
     pub fn set_user(&mut self, record: UserRecord, verified_at: Option<Timestamp>, now: Timestamp) -> bool {
-        let state = UserState::from_source(&record.state);
-        let deactivated_at = (state == UserState::Inactive).then_some(now);
-        if let Some(row) = &self.row
-            && (row.state, row.deleted_at, &row.record) == (state, None, &record)
-            && row.verified_at.is_some()
-            && verified_at.is_some()
-        {
-            // Confirmed once more: nothing to write.
+        if verified_at.is_some() && self.is_confirmed_as(&record) {
+            // Once more: nothing to write.
             return false;
         }
+        let state = UserState::from_source(&record.state);
+        let deactivated_at = (state == UserState::Inactive).then_some(now);
         self.row_changed = true;
         let Some(row) = &mut self.row else {
             self.row = Some(UserRow {
@@ -398,13 +403,17 @@ impl Entity<GroupRow> {
             || self.memory.open_hint().is_some_and(|hint| hint.removes)
     }
 
+    /// Whether the API has said of exactly this record that it stands, and nothing else was heard since.
+    #[must_use]
+    pub fn is_confirmed_as(&self, record: &GroupRecord) -> bool {
+        self.row
+            .as_ref()
+            .is_some_and(|row| row.verified_at.is_some() && (row.deleted_at, &row.record) == (None, record))
+    }
+
     /// Shows this record. Answers whether the group came back by it.
     pub fn set_group(&mut self, record: GroupRecord, verified_at: Option<Timestamp>, now: Timestamp) -> bool {
-        if let Some(row) = &self.row
-            && (row.deleted_at, &row.record) == (None, &record)
-            && row.verified_at.is_some()
-            && verified_at.is_some()
-        {
+        if verified_at.is_some() && self.is_confirmed_as(&record) {
             return false;
         }
         self.row_changed = true;

@@ -198,9 +198,14 @@ fn is_held(set: &WorkingSet, (group, user): &EdgeKey, at: &TruthContext) -> bool
     })
 }
 
+/// Of what comes along unasked, only what is new is applied: a page of a hundred costs as much as what changed in it.
 fn show_users(set: &mut WorkingSet, records: &[UserRecord], at: &TruthContext) {
     let directory = set.directory_id.clone();
     for user in records.iter().filter(|user| user.directory_id == directory) {
+        let is_marked = set.marks.contains_key(&MarkTarget::User(user.id.clone()));
+        if !is_marked && set.users.get(&user.id).is_some_and(|known| known.is_confirmed_as(user)) {
+            continue;
+        }
         mirror::user_truth(set, &user.id, Answer::Is(user.clone()), at);
     }
 }
@@ -208,6 +213,10 @@ fn show_users(set: &mut WorkingSet, records: &[UserRecord], at: &TruthContext) {
 fn show_groups(set: &mut WorkingSet, records: &[GroupRecord], at: &TruthContext) {
     let directory = set.directory_id.clone();
     for group in records.iter().filter(|group| group.directory_id == directory) {
+        let is_marked = set.marks.contains_key(&MarkTarget::Group(group.id.clone()));
+        if !is_marked && set.groups.get(&group.id).is_some_and(|known| known.is_confirmed_as(group)) {
+            continue;
+        }
         mirror::group_truth(set, &group.id, Answer::Is(group.clone()), at);
     }
 }

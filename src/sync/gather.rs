@@ -14,7 +14,7 @@ pub(super) const FOLD_REST: Duration = Duration::from_millis(20);
 /// A burst is over when nothing has come for so long.
 pub(super) const LULL: Duration = Duration::from_millis(100);
 /// A directory waits no longer than this for the end of a burst.
-const LONGEST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy)]
 struct Burst {
@@ -27,16 +27,25 @@ struct Burst {
 
 /// The directories whose events come in bursts.
 #[derive(Debug, Default)]
-pub(super) struct Gathering(Mutex<HashMap<DirectoryId, Burst>>);
+pub(super) struct Gathering(Mutex<Bursts>);
+
+#[derive(Debug, Default)]
+struct Bursts {
+    of: HashMap<DirectoryId, Burst>,
+    /// Whether more events wait than fold takes at a time: then a pause between two of a directory says nothing.
+    fold_is_behind: bool,
+}
 
 impl Gathering {
-    /// Events of these directories were folded.
-    pub(super) fn folded(&self, directories: Vec<DirectoryId>, now: Instant) {
+    /// Events of these directories were folded, and perhaps more wait.
+    pub(super) fn folded(&self, directories: Vec<DirectoryId>, more_wait: bool, now: Instant) {
         let mut bursts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bursts.retain(|_, burst| now.saturating_duration_since(burst.last) < LONGEST);
+        bursts.fold_is_behind = more_wait;
+        bursts.of.retain(|_, burst| now.saturating_duration_since(burst.last) < LONGEST);
         for directory in directories {
             let burst = Burst { since: now, last: now, alone: true };
             bursts
+                .of
                 .entry(directory)
                 .and_modify(|burst| {
                     if std::mem::take(&mut burst.alone) {
@@ -50,7 +59,7 @@ impl Gathering {
 
     /// The directory has its turn: what comes from now on is waited for anew.
     pub(super) fn begins(&self, directory: &DirectoryId, now: Instant) {
-        if let Some(burst) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(directory) {
+        if let Some(burst) = self.0.lock().unwrap_or_else(PoisonError::into_inner).of.get_mut(directory) {
             burst.since = now;
         }
     }
@@ -58,9 +67,9 @@ impl Gathering {
     /// Whether the directory's marks are better left alone for a moment.
     pub(super) fn holds(&self, directory: &DirectoryId, now: Instant) -> bool {
         let bursts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bursts.get(directory).is_some_and(|burst| {
+        bursts.of.get(directory).is_some_and(|burst| {
             !burst.alone
-                && now.saturating_duration_since(burst.last) < LULL
+                && (bursts.fold_is_behind || now.saturating_duration_since(burst.last) < LULL)
                 && now.saturating_duration_since(burst.since) < LONGEST
         })
     }
@@ -75,16 +84,20 @@ mod tests {
         let (gathering, start) = (Gathering::default(), Instant::now());
         let id = DirectoryId::from_stored("directory_1".to_owned());
         let after = |milliseconds| start + Duration::from_millis(milliseconds);
-        gathering.folded(vec![id.clone()], start);
+        gathering.folded(vec![id.clone()], false, start);
         assert!(!gathering.holds(&id, start));
-        for at in (20..2000).step_by(20) {
-            gathering.folded(vec![id.clone()], after(at));
-            assert_eq!(gathering.holds(&id, after(at)), at < 270, "{at}");
+        for at in (20..3000).step_by(20) {
+            gathering.folded(vec![id.clone()], false, after(at));
+            assert_eq!(gathering.holds(&id, after(at)), at < 2020, "{at}");
         }
-        gathering.begins(&id, after(2000));
-        assert!(gathering.holds(&id, after(2010)));
-        assert!(!gathering.holds(&id, after(2090)), "nothing has come for a while");
-        gathering.folded(vec![id.clone()], after(4000));
-        assert!(!gathering.holds(&id, after(4000)));
+        gathering.begins(&id, after(2980));
+        assert!(gathering.holds(&id, after(2990)));
+        assert!(!gathering.holds(&id, after(3090)), "nothing has come for a while");
+        gathering.folded(vec![id.clone()], true, after(3090));
+        assert!(gathering.holds(&id, after(4000)), "it may be among what waits");
+        gathering.folded(Vec::new(), false, after(4010));
+        assert!(!gathering.holds(&id, after(4010)));
+        gathering.folded(vec![id.clone()], false, after(8000));
+        assert!(!gathering.holds(&id, after(8000)));
     }
 }

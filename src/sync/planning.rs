@@ -14,8 +14,10 @@ use crate::workos::Priority;
 
 /// Records on a page of WorkOS's lists.
 pub(super) const PAGE_SIZE: NonZeroU32 = NonZeroU32::new(100).unwrap();
-/// Requests that are under way together for one directory.
-const WAVE: u32 = 16;
+/// Requests that are under way together for one directory: what they answer is in memory together.
+const WAVE: u32 = 8;
+/// A plan of no more requests goes before those that take long.
+const SMALL: u64 = 16;
 /// Marks that are planned together.
 pub(super) const HORIZON: usize = 4096;
 /// A mark that was set within this time says that more are coming in.
@@ -33,7 +35,7 @@ pub(super) struct WaveMove<'a> {
 /// are to begin where those of a scan do: then a burst over a whole directory costs no more than a scan.
 pub(super) fn are_part_of_more(marks: &[Mark], now: Timestamp) -> bool {
     let comes_in = || marks.iter().any(|mark| mark.set_at > now - COMING_IN);
-    marks.len() >= HORIZON || (marks.len() > WAVE as usize && comes_in())
+    marks.len() >= HORIZON || (marks.len() as u64 > SMALL && comes_in())
 }
 
 /// How many requests to `/directory_users` should be able to go at once before a wave for these marks is planned: half of
@@ -76,7 +78,7 @@ pub(super) fn next_wave<'a>(
     let (mut planned, mut on_users_path) = (0, 0_u32);
     let plan = plan::plan(work);
     tracing::debug!(marks = by_target.len(), requests = plan.requests.total(), "planned");
-    let in_its_turn = if plan.requests.total() <= u64::from(WAVE) { Priority::Small } else { Priority::Bulk };
+    let in_its_turn = if plan.requests.total() <= SMALL { Priority::Small } else { Priority::Bulk };
     for step in plan.moves {
         if planned >= WAVE {
             break;
@@ -217,7 +219,7 @@ mod tests {
         let marked: BTreeSet<u32> = (0..40).map(|number| number * 300).collect();
         let marks: Vec<Mark> = marked.iter().map(|user| mark(id(*user), Timestamp::UNIX_EPOCH)).collect();
         let beliefs = beliefs(&marked, 12_000, false);
-        for (room, requests) in [(4, 4), (u32::MAX, 16), (1, 1), (0, 1)] {
+        for (room, requests) in [(4, 4), (u32::MAX, 8), (1, 1), (0, 1)] {
             assert_eq!(next_wave(&marks, &beliefs, COSTS, room).len(), requests, "room for {room}");
         }
     }
@@ -232,6 +234,6 @@ mod tests {
         {
             assert_eq!(least_room(&marks, COSTS), least);
         }
-        assert_eq!(least_room(&[ordinary], PathCosts { users: 1, groups: 1 }), 8);
+        assert_eq!(least_room(&[ordinary], PathCosts { users: 1, groups: 1 }), 4);
     }
 }

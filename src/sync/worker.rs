@@ -102,7 +102,7 @@ async fn fold_loop(
             Ok(done) if done.step == Step::Ran => {
                 backoff.reset();
                 backlog = done.was_full;
-                gathering.folded(done.directories, Instant::now());
+                gathering.folded(done.directories, backlog, Instant::now());
                 folded.notify_one();
                 if !backlog {
                     tokio::select! {

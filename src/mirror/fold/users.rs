@@ -29,11 +29,7 @@ pub(super) fn changed(
     if entity.foreign {
         return FOREIGN;
     }
-    let confirmed = !marked
-        && entity
-            .row
-            .as_ref()
-            .is_some_and(|row| row.verified_at.is_some() && row.deleted_at.is_none() && Some(&row.record) == record);
+    let confirmed = !marked && record.is_some_and(|record| entity.is_confirmed_as(record));
     if is_old(entity.memory.truth_at, hint, at) {
         // A replica that lags may still say the contrary (rule 2).
         advances(entity, &hint.key);
