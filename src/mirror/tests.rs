@@ -154,6 +154,35 @@ fn a_deletion_that_is_told_after_the_404_is_remembered_against_a_replica_that_la
 }
 
 #[test]
+fn a_removal_that_is_told_after_a_list_without_it_is_remembered_against_a_replica_that_lags() {
+    let mut set = empty();
+    fold_at(&mut set, &created(1, 10), 1, 10);
+    fold_at(&mut set, &hint(10, Change::GroupCreated(group_id(1), Some(Box::new(group(1, 10))))), 2, 10);
+    let key = (group_id(1), user_id(1));
+    edge_truth(&mut set, &key, false, &truth(3, 100));
+    let removed = Change::MemberRemoved { group: group_id(1), user: user_id(1) };
+    fold_at(&mut set, &hint(98, removed), 4, 101);
+    assert_eq!(edge_truth(&mut set, &key, true, &truth(5, 105)), Verdict::Contradicted);
+}
+
+#[test]
+fn a_directory_that_is_there_an_hour_after_its_deletion_was_told_refutes_it() {
+    for (second, announced) in [(3000, true), (3700, false)] {
+        let mut set = empty();
+        set.register_directory(None, 1, at(0));
+        let record = set.directory.row.as_ref().unwrap().record.clone();
+        let record = crate::model::DirectoryRecord { updated_at: Some(at(1)), ..record };
+        fold_at(&mut set, &hint(20, Change::DirectoryDeleted), 1, 20);
+        for number in 2..6 {
+            put_due(&mut set, &MarkTarget::Directory, 0);
+            directory_truth(&mut set, Answer::Is(record.clone()), &truth(number, second + number));
+        }
+        assert!(set.directory.row.as_ref().unwrap().deleted_at.is_none());
+        assert_eq!(set.directory.memory.hint.is_some(), announced, "asked for at second {second}");
+    }
+}
+
+#[test]
 fn of_events_of_one_instant_a_second_look_decides() {
     let mut set = empty();
     fold_at(&mut set, &created(1, 10), 1, 10);

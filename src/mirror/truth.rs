@@ -95,9 +95,12 @@ pub fn directory_truth(set: &mut WorkingSet, answer: Answer<DirectoryRecord>, at
         Answer::Gone => delete_directory(set, at.now),
     }
     let removal = set.directory.memory.hint.as_ref().filter(|hint| hint.removes);
-    let outlives = removal.is_some_and(|hint| updated_at.is_some_and(|updated| updated > hint.at));
-    let may_lag = updated_at.is_some()
-        && removal.is_some_and(|hint| at.sent_at < hint.at + TimeDelta::hours(ANNOUNCED_DELETION_HOURS));
+    let is_recent = removal.is_some_and(|hint| at.sent_at < hint.at + TimeDelta::hours(ANNOUNCED_DELETION_HOURS));
+    let may_lag = is_recent && updated_at.is_some();
+    let is_there =
+        set.directory.row.as_ref().is_some_and(|row| row.record.state != "deleting" && row.deleted_at.is_none());
+    let outlives =
+        removal.is_some_and(|hint| updated_at.is_some_and(|updated| updated > hint.at || (is_there && !is_recent)));
     if contradicts || (may_lag && !outlives) {
         look_again_later(set, target, at);
     }

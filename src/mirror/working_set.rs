@@ -352,7 +352,7 @@ impl Entity<UserRow> {
             || self.memory.open_hint().is_some_and(|hint| hint.removes)
     }
 
-    /// Whether the API has said of exactly this record that it stands, and nothing else was heard since.
+    /// Whether the API has said exactly this record. A mark that stands beside it says that more was heard since.
     #[must_use]
     pub fn is_confirmed_as(&self, record: &UserRecord) -> bool {
         self.row.as_ref().is_some_and(|row| {
@@ -403,7 +403,7 @@ impl Entity<GroupRow> {
             || self.memory.open_hint().is_some_and(|hint| hint.removes)
     }
 
-    /// Whether the API has said of exactly this record that it stands, and nothing else was heard since.
+    /// Whether the API has said exactly this record. A mark that stands beside it says that more was heard since.
     #[must_use]
     pub fn is_confirmed_as(&self, record: &GroupRecord) -> bool {
         self.row

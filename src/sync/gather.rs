@@ -13,6 +13,8 @@ use crate::model::DirectoryId;
 pub(super) const FOLD_REST: Duration = Duration::from_millis(20);
 /// A burst is over when nothing has come for so long.
 pub(super) const LULL: Duration = Duration::from_millis(100);
+/// What comes after a pause of this length comes alone, and nothing waits for more.
+const QUIET: Duration = Duration::from_millis(250);
 /// A directory waits no longer than this for the end of a burst.
 const LONGEST: Duration = Duration::from_secs(2);
 
@@ -40,8 +42,10 @@ impl Gathering {
     /// Events of these directories were folded, and perhaps more wait.
     pub(super) fn folded(&self, directories: Vec<DirectoryId>, more_wait: bool, now: Instant) {
         let mut bursts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bursts.fold_is_behind = more_wait;
-        bursts.of.retain(|_, burst| now.saturating_duration_since(burst.last) < LONGEST);
+        let was_behind = std::mem::replace(&mut bursts.fold_is_behind, more_wait);
+        // While fold is behind, what it has not come to says nothing.
+        let kept = if was_behind || more_wait { LONGEST } else { QUIET };
+        bursts.of.retain(|_, burst| now.saturating_duration_since(burst.last) < kept);
         for directory in directories {
             let burst = Burst { since: now, last: now, alone: true };
             bursts
@@ -55,6 +59,11 @@ impl Gathering {
                 })
                 .or_insert(burst);
         }
+    }
+
+    /// Fold found nothing, or cannot go on.
+    pub(super) fn fold_rests(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fold_is_behind = false;
     }
 
     /// The directory has its turn: what comes from now on is waited for anew.
@@ -95,7 +104,7 @@ mod tests {
         assert!(!gathering.holds(&id, after(3090)), "nothing has come for a while");
         gathering.folded(vec![id.clone()], true, after(3090));
         assert!(gathering.holds(&id, after(4000)), "it may be among what waits");
-        gathering.folded(Vec::new(), false, after(4010));
+        gathering.fold_rests();
         assert!(!gathering.holds(&id, after(4010)));
         gathering.folded(vec![id.clone()], false, after(8000));
         assert!(!gathering.holds(&id, after(8000)));

@@ -17,6 +17,8 @@ use crate::workos::ApiError;
 
 /// What one directory may do before others have their turn, and for how long.
 const STEPS_IN_A_TURN: usize = 64;
+/// The same while more events of the directory come in: a long burst must not keep what it marks from being fetched.
+const STEPS_WHILE_GATHERING: usize = 8;
 const TURN: Duration = Duration::from_secs(2);
 /// How long a loop rests when nothing wakes it: the fallback, not the mechanism.
 const REST: Duration = Duration::from_millis(250);
@@ -112,8 +114,12 @@ async fn fold_loop(
                 }
                 continue;
             }
-            Ok(_) => REST,
+            Ok(_) => {
+                gathering.fold_rests();
+                REST
+            }
             Err(error) => {
+                gathering.fold_rests();
                 tracing::error!(%error, "events cannot be folded; they stay in the inbox");
                 backoff.next(LONGEST_BACKOFF[0])
             }
@@ -237,7 +243,7 @@ async fn refresh_directory(
     mut failed_before: bool,
 ) -> (DirectoryId, bool) {
     let started = Instant::now();
-    for _ in 0..STEPS_IN_A_TURN {
+    for step in 1..=STEPS_IN_A_TURN {
         if started.elapsed() > TURN || !engine.lease.has(&directory) {
             break;
         }
@@ -247,7 +253,7 @@ async fn refresh_directory(
                 if std::mem::take(&mut failed_before) {
                     note(&engine, &directory, None).await;
                 }
-                if gathering.holds(&directory, Instant::now()) {
+                if step >= STEPS_WHILE_GATHERING && gathering.holds(&directory, Instant::now()) {
                     break;
                 }
             }

@@ -65,11 +65,14 @@ pub(super) fn removed(
     let target = MarkTarget::Edge(group.clone(), user.clone());
     let edge = set.edge(&(group.clone(), user.clone()));
     if is_old(edge.memory.truth_at, hint, at) {
-        if edge.memory.present {
-            if edge.memory.hint.as_ref().is_none_or(|newest| *newest < hint.key) {
-                edge.memory.hint = Some(hint.key.clone());
-                edge.changed = true;
-            }
+        let (present, was_asked_for) = (edge.memory.present, edge.memory.truth_at.is_some());
+        let newer = edge.memory.hint.as_ref().is_none_or(|newest| *newest < hint.key);
+        if newer && (present || was_asked_for) {
+            // Also of what is gone: a replica that lags may yet list it.
+            edge.memory.hint = Some(hint.key.clone());
+            edge.changed = true;
+        }
+        if present {
             set.mark(target, at.number, at.now);
             return OLD;
         }
