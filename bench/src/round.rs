@@ -183,7 +183,7 @@ async fn fixed_rate(
 async fn generate(running: &Running, events: Vec<Bytes>, pace: Pace, limit: Duration) -> Result<Outcome> {
     let (target, events) = (running.target.clone(), Arc::new(events));
     let (send, outcome) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || send.send(load::run(&target, &events, pace, limit)));
+    std::thread::spawn(move || drop(send.send(load::run(&target, &events, pace, limit))));
     let outcome = outcome.await??;
     if outcome.failed > 0 {
         return Err(format!("{}: {} events were not acknowledged", running.system.name(), outcome.failed).into());
