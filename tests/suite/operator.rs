@@ -124,7 +124,7 @@ async fn why_tells_where_a_state_comes_from_and_nothing_personal(engine: Engine)
     scene.settle().await;
 
     let why = printed(&scene, &["why", &jane]);
-    for part in ["inactive", "dsync.user.deleted", "a removal", "last truth: request", "marks", directory.as_str()] {
+    for part in ["inactive", "dsync.user.deleted", "a removal", "last truth: request", "mark: ", directory.as_str()] {
         assert!(why.contains(part), "{part}: {why}");
     }
     assert!(!why.contains("jane@"), "{why}");
