@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -39,9 +38,6 @@ pub enum StartError {
     /// The address.
     #[error("{0} cannot be listened on: {1}; set BIND_ADDR to a free address")]
     Bind(SocketAddr, std::io::Error),
-    /// A thread.
-    #[error("no thread can be started: {0}; raise the limit of threads")]
-    Thread(std::io::Error),
 }
 
 /// The running service.
@@ -53,25 +49,6 @@ pub struct Service {
     serving: JoinHandle<std::io::Result<()>>,
     inbox: Inbox,
     writer: JoinHandle<()>,
-    _inbox_thread: InboxThread,
-}
-
-/// A thread for what senders wait for. Background work decodes and compares for milliseconds at a time, and would keep an
-/// acknowledgement waiting for a thread of the common runtime.
-struct InboxThread {
-    runtime: Handle,
-    /// Dropping it ends the thread.
-    _lives: oneshot::Sender<()>,
-}
-
-impl InboxThread {
-    fn start() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (lives, ended) = oneshot::channel();
-        std::thread::Builder::new().name("inbox".to_owned()).spawn(move || runtime.block_on(ended))?;
-        Ok(Self { runtime: handle, _lives: lives })
-    }
 }
 
 impl Service {
@@ -112,8 +89,7 @@ impl Service {
             engine.alive_step().await?;
         }
         let committed = Arc::new(Notify::new());
-        let inbox_thread = InboxThread::start().map_err(StartError::Thread)?;
-        let (inbox, writer) = Inbox::start(db, Arc::clone(&committed), metrics, &inbox_thread.runtime);
+        let (inbox, writer) = Inbox::start(db, Arc::clone(&committed), metrics);
         let poll_interval = config.api.events_poll_interval.filter(|_| engine.client.is_some());
         let works = config.role.works();
         let worker = works.then(|| Worker::start(Arc::clone(&engine), committed, poll_interval));
@@ -154,7 +130,7 @@ impl Service {
         let mode = if engine.client.is_some() { "verified" } else { "unverified" };
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, %address, path = crate::webhook::PATH, database = config.database.kind(), mode, "listening");
-        Ok(Self { address, engine, worker, server: handle, serving, inbox, writer, _inbox_thread: inbox_thread })
+        Ok(Self { address, engine, worker, server: handle, serving, inbox, writer })
     }
 
     /// Where it listens.

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use crate::db::{Db, DbError, NewInboxEvent};
 use crate::metrics::{Metrics, Source};
@@ -45,13 +43,13 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Starts the writer on this runtime. `committed` is notified after each commit, so that folding begins at once.
+    /// Starts the writer. `committed` is notified after each commit, so that folding begins at once.
     #[must_use]
-    pub fn start(db: Db, committed: Arc<Notify>, metrics: Metrics, on: &Handle) -> (Self, JoinHandle<()>) {
+    pub fn start(db: Db, committed: Arc<Notify>, metrics: Metrics) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, requests) = mpsc::channel(QUEUE_EVENTS);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = Writer { db, queued_bytes: Arc::clone(&queued_bytes), committed, metrics };
-        let writer = on.spawn(writer.run(requests));
+        let writer = tokio::spawn(writer.run(requests));
         (Self { queue, queued_bytes }, writer)
     }
 
