@@ -274,7 +274,7 @@ async fn directories_of(database: &TestDatabase, token: i64) -> Vec<String> {
     client.query(query, &[&token]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// In seconds, for each directory of a dead worker that had events: how long the first of them waited for another one, since
+/// In seconds, for each directory of a dead worker that had events: how long one waited at the most for another worker, since
 /// the death or since it was received.
 async fn waits_for_another(database: &TestDatabase, orphans: Vec<String>, died_at: Timestamp) -> Vec<f64> {
     let client = connect(&[("DATABASE_URL", database.url.clone())]).await;

@@ -1,8 +1,8 @@
 //! Hints about memberships: each orders its edge, not its ends (rules 1, 7 and 8).
 
 use super::{EQUAL, FETCH, FOREIGN, FoldContext, NEWER, OLD, Outcome, REMEMBERED, applied, groups, is_old, users};
-use crate::mirror::working_set::WorkingSet;
-use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Hint, MarkTarget, UserRecord};
+use crate::mirror::working_set::{Edge, WorkingSet};
+use crate::model::{DirectoryGroupId, DirectoryUserId, GroupRecord, Hint, HintKey, MarkTarget, UserRecord};
 
 pub(super) fn added(
     set: &mut WorkingSet,
@@ -29,21 +29,16 @@ pub(super) fn added(
     let has_both_ends = set.has_both_ends(&key);
     let edge = set.edge(&key);
     if is_old(edge.memory.truth_at, hint, at) {
-        if edge.memory.hint.as_ref().is_none_or(|newest| *newest < hint.key) {
-            edge.memory.hint = Some(hint.key.clone());
-            edge.changed = true;
-        }
+        advances(edge, &hint.key);
         if edge.memory.present && !marked {
             return EQUAL;
         }
         set.mark(target, at.number, at.now);
         return OLD;
     }
-    if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
+    if !advances(edge, &hint.key) {
         return NEWER;
     }
-    edge.memory.hint = Some(hint.key.clone());
-    edge.changed = true;
     if edge.memory.present && edge.memory.truth_number > 0 && !marked {
         return EQUAL;
     }
@@ -66,11 +61,9 @@ pub(super) fn removed(
     let edge = set.edge(&(group.clone(), user.clone()));
     if is_old(edge.memory.truth_at, hint, at) {
         let (present, was_asked_for) = (edge.memory.present, edge.memory.truth_at.is_some());
-        let newer = edge.memory.hint.as_ref().is_none_or(|newest| *newest < hint.key);
-        if newer && (present || was_asked_for) {
+        if present || was_asked_for {
             // Also of what is gone: a replica that lags may yet list it.
-            edge.memory.hint = Some(hint.key.clone());
-            edge.changed = true;
+            advances(edge, &hint.key);
         }
         if present {
             set.mark(target, at.number, at.now);
@@ -78,17 +71,25 @@ pub(super) fn removed(
         }
         return REMEMBERED;
     }
-    if edge.memory.hint.as_ref().is_some_and(|newest| *newest >= hint.key) {
+    if !advances(edge, &hint.key) {
         return NEWER;
     }
-    edge.memory.hint = Some(hint.key.clone());
-    edge.changed = true;
     if !edge.memory.present {
         return REMEMBERED;
     }
     edge.memory.present = false;
     set.mark(target, at.number, at.now);
     applied("the membership is gone: to be verified with the API")
+}
+
+/// Whether a hint is newer than the newest one about the membership; if so it becomes the newest.
+fn advances(edge: &mut Edge, key: &HintKey) -> bool {
+    let newer = edge.memory.hint.as_ref().is_none_or(|newest| newest < key);
+    if newer {
+        edge.memory.hint = Some(key.clone());
+        edge.changed = true;
+    }
+    newer
 }
 
 /// Shows the memberships that were announced before both their ends were there: with an API a mark brings them.
