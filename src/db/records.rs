@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::DbError;
 use super::schema::{directories, edge_memory, entity_memory, group_members, groups, marks, users};
-use super::types::{StoredInstant, StoredJson, StoredUuid};
+use super::types::{StoredAttributes, StoredInstant, StoredJson, StoredUuid};
 use crate::clock::Timestamp;
 use crate::mirror::EdgeKey;
 use crate::model::{
@@ -115,8 +115,8 @@ pub struct UserRecordRow {
     state: String,
     source_state: Option<String>,
     role: Option<String>,
-    custom_attributes: StoredJson,
-    raw_attributes: StoredJson,
+    custom_attributes: StoredAttributes,
+    raw_attributes: StoredAttributes,
     provenance: String,
     verified_at: Option<StoredInstant>,
     deactivated_at: Option<StoredInstant>,
@@ -146,8 +146,8 @@ impl UserRecordRow {
             state: row.state.as_str().to_owned(),
             source_state: Some(record.state),
             role: record.role,
-            custom_attributes: StoredJson(record.custom_attributes),
-            raw_attributes: StoredJson(record.raw_attributes),
+            custom_attributes: StoredAttributes(record.custom_attributes),
+            raw_attributes: StoredAttributes(record.raw_attributes),
             provenance: "directory".to_owned(),
             verified_at: some(row.verified_at),
             deactivated_at: some(row.deactivated_at),
@@ -203,7 +203,7 @@ pub struct GroupRecordRow {
     organization_id: Option<String>,
     idp_id: Option<String>,
     name: String,
-    raw_attributes: StoredJson,
+    raw_attributes: StoredAttributes,
     provenance: String,
     verified_at: Option<StoredInstant>,
     deleted_at: Option<StoredInstant>,
@@ -223,7 +223,7 @@ impl GroupRecordRow {
             organization_id: record.organization_id,
             idp_id: record.idp_id,
             name: record.name,
-            raw_attributes: StoredJson(record.raw_attributes),
+            raw_attributes: StoredAttributes(record.raw_attributes),
             provenance: "directory".to_owned(),
             verified_at: some(row.verified_at),
             deleted_at: some(row.deleted_at),

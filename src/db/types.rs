@@ -6,6 +6,8 @@
 //! | [`Json`] | `jsonb` | text |
 //! | [`LocalId`] | `uuid` | text |
 
+use std::io::Write;
+
 use chrono::{DateTime, Utc};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -15,6 +17,8 @@ use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types as sql;
 use diesel::sqlite::Sqlite;
 use uuid::Uuid;
+
+use crate::model::Attributes;
 
 /// A point in time.
 #[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId, Debug, Clone, Copy)]
@@ -40,6 +44,11 @@ pub struct StoredInstant(pub DateTime<Utc>);
 #[derive(Debug, Clone, PartialEq, FromSqlRow, AsExpression)]
 #[diesel(sql_type = Json)]
 pub struct StoredJson(pub serde_json::Value);
+
+/// A user's or group's attributes on their way to or from the database.
+#[derive(Debug, Clone, PartialEq, FromSqlRow, AsExpression)]
+#[diesel(sql_type = Json)]
+pub struct StoredAttributes(pub Attributes);
 
 /// A row id of ours on its way to or from the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromSqlRow, AsExpression)]
@@ -95,6 +104,37 @@ impl FromSql<Json, Sqlite> for StoredJson {
     fn from_sql(bytes: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
         let text = <String as FromSql<sql::Text, Sqlite>>::from_sql(bytes)?;
         Ok(Self(serde_json::from_str(&text)?))
+    }
+}
+
+/// A `jsonb` begins with its version, and goes on as text. Source: `jsonb_recv` in PostgreSQL's `jsonb.c`.
+impl ToSql<Json, Pg> for StoredAttributes {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(&[1])?;
+        out.write_all(self.0.as_str().as_bytes())?;
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<Json, Pg> for StoredAttributes {
+    fn from_sql(bytes: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        match bytes.as_bytes() {
+            [1, text @ ..] => Ok(Self(Attributes::from_stored(text)?)),
+            _ => Err("a jsonb has another version than 1".into()),
+        }
+    }
+}
+
+impl ToSql<Json, Sqlite> for StoredAttributes {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+        out.set_value(self.0.as_str());
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<Json, Sqlite> for StoredAttributes {
+    fn from_sql(mut bytes: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(Attributes::from_stored(bytes.read_text().as_bytes())?))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Records as WorkOS sends them, in webhooks and from the API, reduced to what the mirror keeps.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use serde_json::{Number, Value};
+use serde_json::Value;
 
-use super::{DirectoryGroupId, DirectoryId, DirectoryUserId, IdError, directory_state};
+use super::{Attributes, DirectoryGroupId, DirectoryId, DirectoryUserId, IdError, directory_state};
 use crate::clock::Timestamp;
 
 /// Why a JSON value is not a record.
@@ -72,10 +72,10 @@ pub struct UserRecord {
     pub state: String,
     /// The slug of `role`, or of the first of `roles` where there is only that.
     pub role: Option<String>,
-    /// Attributes mapped in WorkOS's dashboard; an object.
-    pub custom_attributes: Value,
-    /// The provider's own attributes; an object, empty where WorkOS sends none.
-    pub raw_attributes: Value,
+    /// Attributes mapped in WorkOS's dashboard.
+    pub custom_attributes: Attributes,
+    /// The provider's own attributes; empty where WorkOS sends none.
+    pub raw_attributes: Attributes,
     /// WorkOS's `created_at`.
     pub created_at: Option<Timestamp>,
     /// WorkOS's `updated_at`; it does not move when memberships change.
@@ -95,8 +95,8 @@ pub struct GroupRecord {
     pub idp_id: Option<String>,
     /// Display name.
     pub name: String,
-    /// The provider's own attributes; an object.
-    pub raw_attributes: Value,
+    /// The provider's own attributes.
+    pub raw_attributes: Attributes,
     /// WorkOS's `created_at`.
     pub created_at: Option<Timestamp>,
     /// WorkOS's `updated_at`.
@@ -141,7 +141,7 @@ impl UserRecord {
         let first_name = text(value, "first_name");
         let last_name = text(value, "last_name");
         let joined = [first_name.as_deref(), last_name.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
-        let custom_attributes = object(value, "custom_attributes");
+        let custom = value.get("custom_attributes");
         Ok(Self {
             id: DirectoryUserId::new(text(value, "id").ok_or_else(|| missing("id"))?)?,
             directory_id: DirectoryId::new(text(value, "directory_id").ok_or_else(|| missing("directory_id"))?)?,
@@ -152,11 +152,11 @@ impl UserRecord {
             first_name,
             last_name,
             username: text(value, "username"),
-            job_title: text(value, "job_title").or_else(|| text(&custom_attributes, "job_title")),
+            job_title: text(value, "job_title").or_else(|| custom.and_then(|custom| text(custom, "job_title"))),
             state: text(value, "state").ok_or_else(|| missing("state"))?,
             role: role_slug(value),
-            custom_attributes,
-            raw_attributes: object(value, "raw_attributes"),
+            custom_attributes: Attributes::of(custom),
+            raw_attributes: Attributes::of(value.get("raw_attributes")),
             created_at: instant(value, "created_at"),
             updated_at: instant(value, "updated_at").ok_or_else(|| missing("updated_at"))?,
         })
@@ -182,7 +182,7 @@ impl GroupRecord {
             organization_id: text(value, "organization_id"),
             idp_id: text(value, "idp_id"),
             name: text(value, "name").ok_or_else(|| missing("name"))?,
-            raw_attributes: object(value, "raw_attributes"),
+            raw_attributes: Attributes::of(value.get("raw_attributes")),
             created_at: instant(value, "created_at"),
             updated_at: instant(value, "updated_at").ok_or_else(|| missing("updated_at"))?,
         })
@@ -211,30 +211,6 @@ pub fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text }
 }
 
-/// [`without_nul`] for every key and string within a JSON value, and numbers as both engines give them back.
-#[must_use]
-pub fn without_nul_in_json(value: &Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(into_stored(text)),
-        Value::Array(items) => Value::Array(items.iter().map(without_nul_in_json).collect()),
-        Value::Object(fields) => {
-            Value::Object(fields.iter().map(|(key, item)| (into_stored(key), without_nul_in_json(item))).collect())
-        }
-        Value::Number(number) => Value::Number(without_exponent(number)),
-        other => other.clone(),
-    }
-}
-
-/// A whole number that is written with an exponent, as PostgreSQL gives it back: without, and so as an integer. Otherwise
-/// what is stored would differ from what is fetched each time.
-fn without_exponent(number: &Number) -> Number {
-    match number.as_f64().filter(|value| number.is_f64() && value.abs() >= 1e16) {
-        Some(value) if (0.0..18_446_744_073_709_551_616.0).contains(&value) => Number::from(value as u64),
-        Some(value) if (-9_223_372_036_854_775_808.0..0.0).contains(&value) => Number::from(value as i64),
-        _ => number.clone(),
-    }
-}
-
 fn into_stored(text: &str) -> String {
     without_nul(text.to_owned())
 }
@@ -245,13 +221,6 @@ fn text(value: &Value, field: &str) -> Option<String> {
 
 fn instant(value: &Value, field: &str) -> Option<Timestamp> {
     value.get(field).and_then(Value::as_str).and_then(parse_timestamp)
-}
-
-fn object(value: &Value, field: &str) -> Value {
-    match value.get(field) {
-        Some(attributes @ Value::Object(_)) => without_nul_in_json(attributes),
-        _ => Value::Object(serde_json::Map::new()),
-    }
 }
 
 fn primary_email(value: &Value) -> Option<String> {
@@ -296,8 +265,8 @@ mod tests {
         assert_eq!(user.first_name.as_deref(), Some("A\u{FFFD}da"));
         assert_eq!(user.display_name.as_deref(), Some("A\u{FFFD}da"));
         assert_eq!(user.email.as_deref(), Some("a@b.example"));
-        assert_eq!(user.raw_attributes, json!({"k\u{FFFD}": ["v\u{FFFD}"]}));
-        assert_eq!(user.custom_attributes, json!({}));
+        assert_eq!(user.raw_attributes.to_json(), json!({"k\u{FFFD}": ["v\u{FFFD}"]}));
+        assert_eq!(user.custom_attributes, Attributes::default());
     }
 
     #[test]
