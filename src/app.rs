@@ -15,7 +15,7 @@ use crate::db::{Db, DbError};
 use crate::http::{self, HealthState, connections};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::sync::{Engine, Lately, Retention, Worker};
+use crate::sync::{Engine, Lately, Processing, Retention, Worker};
 use crate::webhook::BodyMemory;
 use crate::workos::{ApiError, WorkosClient};
 
@@ -84,6 +84,7 @@ impl Service {
             retention: Retention::new(config.inbox_retention),
             metrics: metrics.clone(),
             lately: Lately::default(),
+            processing: Processing::default(),
         });
         if config.role.works() {
             engine.alive_step().await?;

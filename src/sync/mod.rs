@@ -12,6 +12,7 @@ mod lately;
 mod plan;
 mod planning;
 mod poll;
+mod processing;
 mod reconcile;
 mod refresh;
 mod retention;
@@ -21,6 +22,7 @@ mod worker;
 
 pub use lately::Lately;
 pub use poll::{Rewind, rewind};
+pub use processing::Processing;
 pub use retention::Retention;
 pub use worker::Worker;
 
@@ -50,6 +52,8 @@ pub struct Engine {
     pub metrics: Metrics,
     /// What its last waves met.
     pub lately: Lately,
+    /// Who plans or applies what the API answers.
+    pub processing: Processing,
 }
 
 impl Engine {

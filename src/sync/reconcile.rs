@@ -261,6 +261,7 @@ impl Engine {
         mut pages: Vec<(Scan, ScanPage)>,
         before: Before,
     ) -> Result<bool, DbError> {
+        let _turn = self.processing.turn().await;
         let now = self.clock.now();
         let mut touched = Touched::default();
         for (read, page) in &pages {

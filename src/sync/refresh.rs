@@ -187,6 +187,7 @@ impl Engine {
             return Ok(());
         }
         let users_room = client.users_room(directory, 0).unwrap_or_default();
+        let turn = self.processing.turn().await;
         let now = self.clock.now();
         let mut beliefs = self.db.beliefs(directory, &marks, now).await?;
         if planning::are_part_of_more(&marks, now) {
@@ -197,6 +198,7 @@ impl Engine {
         }
         let wave = planning::next_wave(&marks, &beliefs, costs, users_room);
         let first = self.db.next_numbers(directory, &self.lease, wave.len()).await?;
+        drop(turn);
         let sent_at = self.clock.now();
         let requests = wave
             .iter()
@@ -265,6 +267,7 @@ impl Engine {
         sent: Sent,
         directory_exists: bool,
     ) -> Result<Vec<&'a Answered>, DbError> {
+        let _turn = self.processing.turn().await;
         let now = self.clock.now();
         let mut touched = Touched::default();
         answers.iter().for_each(|one| answers::touch(&mut touched, &one.fetched));

@@ -13,7 +13,7 @@ use directory_mirror::config::Config;
 use directory_mirror::db::{Db, DbConnection, MarkEntry, MarkFilter, MirrorCopy};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
-use directory_mirror::sync::{Engine as Sync, Lately, Retention, Step, SyncError};
+use directory_mirror::sync::{Engine as Sync, Lately, Processing, Retention, Step, SyncError};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::{Reply, Transport, WorkosClient};
 use serde_json::{Value, json};
@@ -122,8 +122,17 @@ impl Play {
         let client = WorkosClient::with_transport(&config.api, clock.clone(), api.clone());
         let lease = db.new_lease(clock.now()).await.unwrap();
         let (retention, metrics) = (Retention::new(None), Metrics::default());
-        let sync =
-            Sync { db, client, clock, lease, reconcile_interval: None, retention, metrics, lately: Lately::default() };
+        let sync = Sync {
+            db,
+            client,
+            clock,
+            lease,
+            reconcile_interval: None,
+            retention,
+            metrics,
+            lately: Lately::default(),
+            processing: Processing::default(),
+        };
         Self { api, sync, clock: now, events: AtomicUsize::new(0), _database: database }
     }
 

@@ -7,7 +7,7 @@ use directory_mirror::clock::Clock;
 use directory_mirror::db::{Db, DbError, Lease, PollerState};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::{DirectoryId, EventStatus};
-use directory_mirror::sync::{Engine as Worker, Lately, Retention, Step};
+use directory_mirror::sync::{Engine as Worker, Lately, Processing, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use serde_json::json;
 
@@ -24,6 +24,7 @@ fn worker(db: &Db, lease: Lease) -> Worker {
         retention: Retention::new(None),
         metrics: Metrics::default(),
         lately: Lately::default(),
+        processing: Processing::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use directory_mirror::db::{Db, Kind, MarkFilter, NewInboxEvent, working_set};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::mirror::{Brake, Touched, WorkingSet};
 use directory_mirror::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget};
-use directory_mirror::sync::{Engine as Worker, Lately, Retention, Step};
+use directory_mirror::sync::{Engine as Worker, Lately, Processing, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::WorkosClient;
 use serde_json::{Value, json};
@@ -143,6 +143,7 @@ async fn worker(
         retention: Retention::new(retention),
         metrics: Metrics::default(),
         lately: Lately::default(),
+        processing: Processing::default(),
     }
 }
 

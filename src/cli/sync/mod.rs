@@ -17,7 +17,7 @@ use crate::config::{self, ApiConfig};
 use crate::db::{Db, DbError, DirectoryHealth, MarkFilter};
 use crate::metrics::Metrics;
 use crate::model::{DirectoryId, SyncStatus};
-use crate::sync::{Engine, Lately, Retention, Step, SyncError};
+use crate::sync::{Engine, Lately, Processing, Retention, Step, SyncError};
 use crate::workos::WorkosClient;
 
 /// Exit status of a dry run that found something.
@@ -134,6 +134,7 @@ async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<F
         retention,
         metrics,
         lately: Lately::default(),
+        processing: Processing::default(),
     };
     let done = work_off(&engine, directories).await;
     db.give_back(&engine.lease).await?;

@@ -13,7 +13,7 @@ use directory_mirror::clock::Clock;
 use directory_mirror::db::{Db, MarkFilter};
 use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
-use directory_mirror::sync::{Engine, Lately, Retention, Step};
+use directory_mirror::sync::{Engine, Lately, Processing, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::{Reply, Transport, WorkosClient};
 use workos_emulator::EmittedEvent;
@@ -452,6 +452,7 @@ async fn start_engine(stage: &Stage, shared: &Arc<Shared>, reconciles: bool) -> 
         retention: Retention::new(None),
         metrics: Metrics::default(),
         lately: Lately::default(),
+        processing: Processing::at_once(1),
     });
     *shared.engine.lock().unwrap() = Arc::downgrade(&engine);
     engine
