@@ -228,7 +228,7 @@ async fn load_events(connection: &mut DbConnection, ids: Vec<String>) -> Result<
 /// [`DbError`] if a statement fails.
 pub async fn finish_events(
     connection: &mut DbConnection,
-    ids: &[String],
+    ids: &[&str],
     status: EventStatus,
     reason: &str,
     now: Timestamp,
@@ -257,7 +257,7 @@ impl Db {
     /// [`DbError`] if the commit fails.
     pub async fn finish_events(
         &self,
-        ids: &[String],
+        ids: &[&str],
         status: EventStatus,
         reason: &str,
         now: Timestamp,

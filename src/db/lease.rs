@@ -18,12 +18,13 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel::sqlite::Sqlite;
 use diesel_async::RunQueryDsl;
+use futures_util::future::try_join_all;
 
 use super::connection::Pools;
 use super::schema::{directory_work, worker_epochs};
 use super::sqlite;
 use super::types::{Instant as SqlInstant, StoredInstant};
-use super::{Db, DbConnection, DbError, with_connection};
+use super::{Db, DbConnection, DbError, Reader, with_connection, with_reader};
 use crate::clock::Timestamp;
 use crate::model::DirectoryId;
 
@@ -359,20 +360,46 @@ pub(super) async fn keep_known(connection: &mut DbConnection, lease: &Lease) -> 
 /// [`DbError::LeaseLost`] if another worker's lease on the directory runs, if this worker was not seen alive for longer
 /// than a lease runs, or if the database no longer knows it.
 pub async fn lock(connection: &mut DbConnection, directory: &DirectoryId, lease: &Lease) -> Result<i64, DbError> {
-    let lost = || DbError::LeaseLost(directory.to_string());
-    // Who was away for too long may have been replaced, even by one whose own lease has run out since.
-    let share = lease.share().ok_or_else(lost)?;
-    // What is not in our share is not kept from whoever has it.
-    let length = if share.has(directory) { milliseconds(lease.length) } else { 0 };
-    let statement = LockDirectory {
-        token: lease.token,
-        directory: directory.to_string(),
-        length: FromNow(length),
-        shard: shard_of(directory.as_str()),
+    let numbers = lock_together(connection, &[directory], lease).await?;
+    Ok(numbers[0])
+}
+
+/// As [`lock`], for several directories, in the order of their ids.
+///
+/// # Errors
+/// As [`lock`], for any of them.
+pub async fn lock_together(
+    connection: &mut DbConnection,
+    directories: &[&DirectoryId],
+    lease: &Lease,
+) -> Result<Vec<i64>, DbError> {
+    let statement = |directory: &DirectoryId| {
+        // Who was away for too long may have been replaced, even by one whose own lease has run out since.
+        let share = lease.share()?;
+        // What is not in our share is not kept from whoever has it.
+        let length = if share.has(directory) { milliseconds(lease.length) } else { 0 };
+        let shard = shard_of(directory.as_str());
+        Some(LockDirectory { token: lease.token, directory: directory.to_string(), length: FromNow(length), shard })
     };
-    let number: Option<i64> =
-        with_connection!(connection, c => RunQueryDsl::get_result(statement, c).await.optional())?;
-    number.ok_or_else(lost)
+    let lock = async |mut reader: Reader<'_>, directory: &DirectoryId| {
+        let lost = || DbError::LeaseLost(directory.to_string());
+        let statement = statement(directory).ok_or_else(lost)?;
+        let number: Option<i64> = with_reader!(reader, c => RunQueryDsl::get_result(statement, c).await.optional())?;
+        number.ok_or_else(lost)
+    };
+    match connection {
+        // All are on their way before the first is answered.
+        DbConnection::Postgres(object) => {
+            try_join_all(directories.iter().map(|directory| lock(Reader::Postgres(object), directory))).await
+        }
+        DbConnection::Sqlite(object) => {
+            let mut numbers = Vec::with_capacity(directories.len());
+            for directory in directories {
+                numbers.push(lock(Reader::Sqlite(object), directory).await?);
+            }
+            Ok(numbers)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -122,7 +122,8 @@ fn is_data_exception(message: &str) -> bool {
     .any(|sign| message.contains(sign))
 }
 
-/// A connection that is only read from. PostgreSQL's can be shared, and what is asked at the same time goes out together.
+/// A connection for statements that do not wait for each other. PostgreSQL's can be shared, and what is asked at the same
+/// time goes out together.
 enum Reader<'a> {
     Postgres(&'a diesel_async::AsyncPgConnection),
     Sqlite(&'a mut sqlite::SqliteAsync),

@@ -11,7 +11,6 @@ use super::records::{EdgeMemoryRow, MarkRow};
 use super::spelled::{Question, Value};
 use super::{DbError, Reader, with_reader};
 use crate::mirror::EdgeKey;
-use crate::model::DirectoryId;
 
 const KEYS_PER_QUERY: usize = 512;
 
@@ -31,21 +30,15 @@ pub(super) async fn edge_memories(mut reader: Reader<'_>, keys: &[&EdgeKey]) -> 
     Ok(rows)
 }
 
-/// The marks with these keys in a directory: kind, group and user. A row may come more than once.
-pub(super) async fn marks(
-    mut reader: Reader<'_>,
-    directory: &DirectoryId,
-    keys: &[[&str; 3]],
-) -> Result<Vec<MarkRow>, DbError> {
+/// The marks with these keys: directory, kind, group and user. A row may come more than once.
+pub(super) async fn marks(mut reader: Reader<'_>, keys: &[[&str; 4]]) -> Result<Vec<MarkRow>, DbError> {
     let mut rows = Vec::new();
     for chunk in keys.chunks(KEYS_PER_QUERY) {
-        let (wanted, mut values) = wanted(&reader, chunk);
-        values.push(Value::Text(directory.as_str()));
+        let (wanted, values) = wanted(&reader, chunk);
         let text = format!(
-            "SELECT found.* FROM {wanted} JOIN marks AS found ON found.directory_id = ${} \
-             AND found.kind = wanted.column1 AND found.directory_group_id = wanted.column2 \
-             AND found.directory_user_id = wanted.column3",
-            values.len()
+            "SELECT found.* FROM {wanted} JOIN marks AS found ON found.directory_id = wanted.column1 \
+             AND found.kind = wanted.column2 AND found.directory_group_id = wanted.column3 \
+             AND found.directory_user_id = wanted.column4"
         );
         let question = Question { text: &text, values };
         rows.extend(with_reader!(reader, c => question.load::<MarkRow>(c).await)?);

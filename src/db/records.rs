@@ -370,7 +370,7 @@ impl MemberRow {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, QueryableByName)]
 #[diesel(table_name = marks, treat_none_as_default_value = false)]
 pub struct MarkRow {
-    directory_id: String,
+    pub directory_id: String,
     kind: String,
     directory_group_id: String,
     directory_user_id: String,

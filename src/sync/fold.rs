@@ -1,6 +1,7 @@
 //! Folding: pending events become provisional rows and marks. No network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 use std::time::Instant;
 
 use chrono::TimeDelta;
@@ -10,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::db::{DbError, PendingEvent, inbox, lease, working_set};
 use crate::metrics::EventEnd;
 use crate::mirror::{self, FoldContext, Touched};
-use crate::model::{DirectoryId, EventId, EventStatus, Hint};
+use crate::model::{Change, DirectoryId, EventId, EventStatus, Hint};
 use crate::webhook::event;
 
 /// The most events in one fold. On SQLite they hold the write lock for some milliseconds; PostgreSQL is asked about
@@ -20,14 +21,51 @@ const BATCH_EVENTS_POSTGRES: i64 = 512;
 /// The same while there is a backlog.
 const BATCH_EVENTS_BACKLOG: i64 = 1024;
 const BATCH_BYTES: i64 = 4 * 1024 * 1024;
+/// The most events of several directories in one transaction on SQLite, where the inbox waits for it.
+const TOGETHER_SQLITE: usize = 32;
 /// An event that cannot be stored is dead after this many attempts.
 const MAX_ATTEMPTS: i32 = 5;
 /// How long an event rests that only a newer version can fold.
 const REST_FOR_NEWER: TimeDelta = TimeDelta::seconds(10);
 
+#[derive(Clone)]
 struct Decoded {
     event: PendingEvent,
     hint: Hint,
+}
+
+/// Pending events of one directory, and what they are about.
+struct Pending {
+    directory: DirectoryId,
+    /// In the order of their hints.
+    events: Vec<Decoded>,
+    touched: Touched,
+}
+
+impl Pending {
+    fn new(directory: DirectoryId, mut events: Vec<Decoded>) -> Self {
+        events.sort_by(|a, b| a.hint.key.cmp(&b.hint.key));
+        let mut touched = Touched::default();
+        events.iter().for_each(|one| touched.add_hint(&one.hint));
+        Self { directory, events, touched }
+    }
+}
+
+/// Those that may be folded in one transaction, and the others. Events may name the wrong directory, and of what two
+/// claim the first has to be written before the second is decided; a whole directory may take long to delete.
+fn split_by_claims(directories: Vec<Pending>) -> (Vec<Pending>, Vec<Pending>) {
+    let (mut users, mut groups) = (BTreeSet::new(), BTreeSet::new());
+    directories.into_iter().partition(|Pending { touched, events, .. }| {
+        if events.iter().any(|one| matches!(one.hint.change, Change::DirectoryDeleted)) {
+            return false;
+        }
+        let apart = touched.users.is_disjoint(&users) && touched.groups.is_disjoint(&groups);
+        if apart {
+            users.extend(touched.users.iter().cloned());
+            groups.extend(touched.groups.iter().cloned());
+        }
+        apart
+    })
 }
 
 /// What one fold did.
@@ -59,7 +97,7 @@ impl Engine {
         let bytes: usize = events.iter().map(|event| event.body.len()).sum();
         let was_full = events.len() as i64 >= limit || bytes as i64 > BATCH_BYTES / 2;
         let mut directories: BTreeMap<DirectoryId, Vec<Decoded>> = BTreeMap::new();
-        let (mut failure, mut step) = (None, Step::Idle);
+        let mut step = Step::Idle;
         for event in events {
             match event::parse_hint(&event.event_id, &event.event_type, &event.body, event.received_at) {
                 Ok(hint) => directories.entry(hint.directory_id.clone()).or_default().push(Decoded { event, hint }),
@@ -69,29 +107,47 @@ impl Engine {
                 }
             }
         }
-        let mut folded = Vec::new();
-        for (directory, decoded) in directories {
-            // One directory that cannot be folded stops no other.
-            match self.fold_directory(&directory, decoded).await {
-                Ok(()) => {
-                    step = Step::Ran;
-                    folded.push(directory);
+        let pending = directories.into_iter().map(|(directory, events)| Pending::new(directory, events)).collect();
+        let folded = self.fold_directories(pending).await?;
+        let step = if folded.is_empty() { step } else { Step::Ran };
+        Ok(Folded { step, was_full, directories: folded })
+    }
+
+    /// Folds as many directories as can be in one transaction, and the others by themselves. Answers which are folded.
+    async fn fold_directories(&self, directories: Vec<Pending>) -> Result<Vec<DirectoryId>, DbError> {
+        let events: usize = directories.iter().map(|pending| pending.events.len()).sum();
+        let (mut together, alone) = split_by_claims(directories);
+        let (mut folded, mut failure) = (Vec::new(), None);
+        // Without an API, memberships that were announced before are touched as well, whoever claims their ends.
+        let may_be_together = self.client.is_some() && (self.db.is_postgres() || events <= TOGETHER_SQLITE);
+        if together.len() > 1 && may_be_together {
+            match self.fold_together(&together).await {
+                Ok(()) => folded.extend(together.drain(..).map(|pending| pending.directory)),
+                Err(error @ DbError::Unavailable(_)) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "directories cannot be folded together; each is folded by itself");
                 }
+            }
+        }
+        for pending in together.into_iter().chain(alone) {
+            // One directory that cannot be folded stops no other.
+            match self.fold_directory(&pending).await {
+                Ok(()) => folded.push(pending.directory),
                 // Another worker got there first: it folds the events.
                 Err(DbError::LeaseLost(_)) => {}
                 Err(error) => failure = Some(error),
             }
         }
-        failure.map_or(Ok(Folded { step, was_full, directories: folded }), Err)
+        failure.map_or(Ok(folded), Err)
     }
 
     /// Folds one directory's events together; if the data of one is refused, singly, so that it holds up no other.
-    async fn fold_directory(&self, directory: &DirectoryId, mut decoded: Vec<Decoded>) -> Result<(), DbError> {
-        decoded.sort_by(|a, b| a.hint.key.cmp(&b.hint.key));
-        match self.fold_together(directory, &decoded).await {
+    async fn fold_directory(&self, pending: &Pending) -> Result<(), DbError> {
+        match self.fold_together(slice::from_ref(pending)).await {
             Err(DbError::Data(_) | DbError::NewerVersion(_)) => {
-                for one in decoded {
-                    match self.fold_together(directory, std::slice::from_ref(&one)).await {
+                for one in &pending.events {
+                    let single = Pending::new(pending.directory.clone(), vec![one.clone()]);
+                    match self.fold_together(&[single]).await {
                         Err(DbError::Data(reason)) => self.put_off(&one.event, &reason).await?,
                         Err(DbError::NewerVersion(reason)) => self.leave_to_newer(&one.event, &reason).await?,
                         other => other?,
@@ -103,65 +159,67 @@ impl Engine {
         }
     }
 
-    async fn fold_together(&self, directory: &DirectoryId, decoded: &[Decoded]) -> Result<(), DbError> {
+    /// Folds the events of these directories in one transaction.
+    async fn fold_together(&self, directories: &[Pending]) -> Result<(), DbError> {
         let (now, started) = (self.clock.now(), Instant::now());
-        let mut touched = Touched::default();
-        decoded.iter().for_each(|one| touched.add_hint(&one.hint));
         let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
-        let number = lease::lock(connection, directory, &self.lease).await?;
+        let ids: Vec<&DirectoryId> = directories.iter().map(|pending| &pending.directory).collect();
+        let numbers = lease::lock_together(connection, &ids, &self.lease).await?;
+        let mut touched: Vec<Touched> = directories.iter().map(|pending| pending.touched.clone()).collect();
         let verifies = self.client.is_some();
         if !verifies {
-            for (group, user) in working_set::announced_edges(connection, directory, &touched).await? {
-                touched.add_edge(group, user);
+            for (directory, touched) in ids.iter().zip(&mut touched) {
+                for (group, user) in working_set::announced_edges(connection, directory, touched).await? {
+                    touched.add_edge(group, user);
+                }
             }
         }
-        let mut set = working_set::load(connection, directory, &touched).await?;
+        let of: Vec<(&DirectoryId, &Touched)> = ids.into_iter().zip(&touched).collect();
+        let mut sets = working_set::load_together(connection, &of).await?;
         // Without an API nothing else will ever say what an old hint says.
         let oldest = if verifies { self.retention.oldest_hint(now) } else { Timestamp::MIN_UTC };
-        let context = FoldContext { number, now, oldest, verifies };
-        let mut ends: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-        let mut applied = Vec::new();
-        for one in decoded {
-            set.hinted_at = Some(one.event.received_at);
-            let outcome = mirror::fold(&mut set, &one.hint, &context);
-            let ids = ends.entry((outcome.status.as_str(), outcome.reason)).or_default();
-            ids.push(one.event.event_id.to_string());
-            applied.extend(Some(one).filter(|_| outcome.status == EventStatus::Applied));
+        let mut ends: BTreeMap<(&str, &str), Vec<&Decoded>> = BTreeMap::new();
+        for ((pending, set), number) in directories.iter().zip(&mut sets).zip(numbers) {
+            let context = FoldContext { number, now, oldest, verifies };
+            for one in &pending.events {
+                set.hinted_at = Some(one.event.received_at);
+                let outcome = mirror::fold(set, &one.hint, &context);
+                ends.entry((outcome.status.as_str(), outcome.reason)).or_default().push(one);
+            }
         }
-        working_set::save(connection, &set, now).await?;
-        for ((status, reason), ids) in &ends {
+        working_set::save_together(connection, &sets, now).await?;
+        for ((status, reason), events) in &ends {
             let status = EventStatus::from_stored(status).unwrap_or(EventStatus::Applied);
-            let finished = inbox::finish_events(connection, ids, status, reason, now).await?;
+            let ids: Vec<&str> = events.iter().map(|one| one.event.event_id.as_str()).collect();
             // Somebody finished some since they were read: what they did must not be done again, so all is rolled back
             // and the rest is read anew.
-            if finished < ids.len() {
-                return Err(DbError::LeaseLost(directory.to_string()));
+            if inbox::finish_events(connection, &ids, status, reason, now).await? < ids.len() {
+                return Err(DbError::LeaseLost(directories[0].directory.to_string()));
             }
         }
         transaction.commit().await?;
         self.metrics.fold_took(started.elapsed());
-        self.count_visible(&applied);
-        for ((status, reason), ids) in &ends {
-            self.count_folded(EventStatus::from_stored(status), ids.len());
-            tracing::info!(directory_id = %directory, events = ids.len(), first = ids[0], status, reason, "events folded");
-            for event_id in ids {
-                tracing::debug!(event_id, directory_id = %directory, status, reason, "event folded");
+        for ((status, reason), events) in &ends {
+            self.count_folded(EventStatus::from_stored(status), events);
+            let (first, directories) = (events[0], count_directories(events));
+            tracing::info!(events = events.len(), directories, first = %first.event.event_id, directory_id = %first.hint.directory_id, status, reason, "events folded");
+            for one in events {
+                tracing::debug!(event_id = %one.event.event_id, directory_id = %one.hint.directory_id, status, reason, "event folded");
             }
         }
         Ok(())
     }
 
-    fn count_visible(&self, applied: &[&Decoded]) {
-        let now = self.clock.now();
-        for one in applied {
-            self.metrics.hint_visible(now - one.event.received_at, one.hint.change.revokes());
-        }
-    }
-
-    fn count_folded(&self, status: Option<EventStatus>, events: usize) {
+    fn count_folded(&self, status: Option<EventStatus>, events: &[&Decoded]) {
         if let Some(end) = status.and_then(EventEnd::of) {
-            self.metrics.folded(end, events);
+            self.metrics.folded(end, events.len());
+        }
+        if status == Some(EventStatus::Applied) {
+            let now = self.clock.now();
+            for one in events {
+                self.metrics.hint_visible(now - one.event.received_at, one.hint.change.revokes());
+            }
         }
     }
 
@@ -183,11 +241,43 @@ impl Engine {
     }
 
     async fn bury(&self, id: &EventId, reason: &str) -> Result<(), DbError> {
-        let buried = self.db.finish_events(&[id.to_string()], EventStatus::Dead, reason, self.clock.now()).await?;
+        let buried = self.db.finish_events(&[id.as_str()], EventStatus::Dead, reason, self.clock.now()).await?;
         if buried > 0 {
             tracing::error!(event_id = %id, reason, "the event is dead");
             self.metrics.folded(EventEnd::Dead, buried);
         }
         Ok(())
+    }
+}
+
+fn count_directories(events: &[&Decoded]) -> usize {
+    events.iter().map(|one| &one.hint.directory_id).collect::<BTreeSet<_>>().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DirectoryGroupId, DirectoryUserId};
+
+    #[test]
+    fn who_claims_what_another_directory_has_already_is_folded_after_it() {
+        let pending = |directory: &str, users: &[&str], groups: &[&str]| Pending {
+            directory: DirectoryId::from_stored(directory.to_owned()),
+            events: Vec::new(),
+            touched: Touched {
+                users: users.iter().map(|id| DirectoryUserId::from_stored((*id).to_owned())).collect(),
+                groups: groups.iter().map(|id| DirectoryGroupId::from_stored((*id).to_owned())).collect(),
+                edges: BTreeSet::new(),
+            },
+        };
+        let directories = vec![
+            pending("a", &["u1", "u2"], &["g1"]),
+            pending("b", &["u2"], &["g2"]),
+            pending("c", &["u3"], &["g1"]),
+            pending("d", &["u4"], &["g2"]),
+        ];
+        let (together, alone) = split_by_claims(directories);
+        let names = |of: &[Pending]| of.iter().map(|one| one.directory.to_string()).collect::<Vec<_>>();
+        assert_eq!((names(&together), names(&alone)), (vec!["a".into(), "d".into()], vec!["b".into(), "c".into()]));
     }
 }

@@ -106,7 +106,8 @@ fn an_end_is_never_written_over() {
     run(async {
         let database = TestDatabase::new(Engine::Sqlite).await;
         let (db, now) = (open(&database, "15s").await, Utc::now());
-        let ids = [store_created(&db, &DirectoryId::from_stored("directory_1".to_owned()), 1).await];
+        let id = store_created(&db, &DirectoryId::from_stored("directory_1".to_owned()), 1).await;
+        let ids = [id.as_str()];
         assert_eq!(db.finish_events(&ids, EventStatus::Applied, "first", now).await.unwrap(), 1);
         assert_eq!(db.finish_events(&ids, EventStatus::Dead, "second", now).await.unwrap(), 0);
         assert_eq!(db.event_outcomes().await.unwrap()[0].2.as_deref(), Some("first"));

@@ -1,240 +1,54 @@
-//! Loads the part of the mirror that a batch touches, and writes back what changed.
+//! From working sets into the database.
 
 use std::collections::BTreeMap;
-use std::iter;
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
-use super::batch::{Batch, MAX_PARAMETERS};
-use super::records::{
+use super::IDS_PER_QUERY;
+use crate::clock::Timestamp;
+use crate::db::batch::{Batch, MAX_PARAMETERS};
+use crate::db::records::{
     DirectoryRecordRow, EdgeMemoryRow, GroupRecordRow, MarkRow, MemberRow, MemoryRow, UserRecordRow, mark_kind,
 };
-use super::schema::{directories, edge_memory, entity_memory, group_members, groups, marks, users};
-use super::types::{StoredInstant, StoredUuid};
-use super::{DbConnection, DbError, Reader, pairs, with_connection, with_reader};
-use crate::clock::Timestamp;
-use crate::mirror::{EdgeKey, Entity, Touched, WorkingSet};
-use crate::model::{DirectoryGroupId, DirectoryId, DirectoryRow, DirectoryUserId, Mark, MarkTarget};
-
-/// How many ids go into one `IN (…)`.
-const IDS_PER_QUERY: usize = 1000;
-
-/// Loads everything about `touched`, within a transaction that holds the directory's lock.
-pub async fn load(
-    connection: &mut DbConnection,
-    directory_id: &DirectoryId,
-    touched: &Touched,
-) -> Result<WorkingSet, DbError> {
-    let users: Vec<&str> = touched.users.iter().map(DirectoryUserId::as_str).collect();
-    let groups: Vec<&str> = touched.groups.iter().map(DirectoryGroupId::as_str).collect();
-    let edges: Vec<&EdgeKey> = touched.edges.iter().collect();
-    let marks = keys_of_marks(touched);
-    let mut set = WorkingSet::empty(directory_id.clone());
-    let (of_directory, of_users, of_groups, edges, marks) = match connection {
-        // All are on their way before the first is answered.
-        DbConnection::Postgres(object) => {
-            let reader = || Reader::Postgres(object);
-            tokio::try_join!(
-                directory(reader(), directory_id.as_str()),
-                user_rows(reader(), &users),
-                group_rows(reader(), &groups),
-                pairs::edge_memories(reader(), &edges),
-                pairs::marks(reader(), directory_id, &marks),
-            )?
-        }
-        DbConnection::Sqlite(object) => (
-            directory(Reader::Sqlite(object), directory_id.as_str()).await?,
-            user_rows(Reader::Sqlite(object), &users).await?,
-            group_rows(Reader::Sqlite(object), &groups).await?,
-            pairs::edge_memories(Reader::Sqlite(object), &edges).await?,
-            pairs::marks(Reader::Sqlite(object), directory_id, &marks).await?,
-        ),
-    };
-    set.directory = of_directory;
-    take_users(&mut set, of_users)?;
-    take_groups(&mut set, of_groups)?;
-    // What another directory remembers, whose events named it wrongly, says nothing here.
-    for row in edges.into_iter().filter(|row| row.directory_id == directory_id.as_str()) {
-        let (key, memory) = row.into_model();
-        let edge = set.edge(&key);
-        edge.was_present = memory.present;
-        edge.memory = memory;
-    }
-    for mark in marks.into_iter().filter_map(MarkRow::into_model) {
-        set.marks.insert(mark.target.clone(), mark);
-    }
-    Ok(set)
-}
-
-/// What is known of the directory itself, and no more.
-pub async fn load_only_directory(
-    connection: &mut DbConnection,
-    directory_id: &DirectoryId,
-) -> Result<Entity<DirectoryRow>, DbError> {
-    match connection {
-        DbConnection::Postgres(object) => directory(Reader::Postgres(object), directory_id.as_str()).await,
-        DbConnection::Sqlite(object) => directory(Reader::Sqlite(object), directory_id.as_str()).await,
-    }
-}
-
-async fn directory(mut reader: Reader<'_>, id: &str) -> Result<Entity<DirectoryRow>, DbError> {
-    let mut directory = Entity::default();
-    let row: Option<DirectoryRecordRow> = with_reader!(reader, c => {
-        directories::table.find(id).select(DirectoryRecordRow::as_select()).first(c).await.optional()
-    })?;
-    directory.row = row.map(DirectoryRecordRow::into_model).transpose()?;
-    for memory in memories(&mut reader, "directory", &[id]).await? {
-        directory.memory = memory.into_model();
-    }
-    Ok(directory)
-}
-
-async fn memories(reader: &mut Reader<'_>, kind: &'static str, ids: &[&str]) -> Result<Vec<MemoryRow>, DbError> {
-    Ok(with_reader!(*reader, c => {
-        entity_memory::table
-            .filter(entity_memory::kind.eq(kind).and(entity_memory::entity_id.eq_any(ids)))
-            .select(MemoryRow::as_select())
-            .load(c)
-            .await
-    })?)
-}
-
-async fn user_rows(mut reader: Reader<'_>, ids: &[&str]) -> Result<(Vec<UserRecordRow>, Vec<MemoryRow>), DbError> {
-    let (mut rows, mut remembered) = (Vec::new(), Vec::new());
-    for chunk in ids.chunks(IDS_PER_QUERY) {
-        rows.extend(with_reader!(reader, c => {
-            users::table
-                .filter(users::directory_user_id.eq_any(chunk))
-                .select(UserRecordRow::as_select())
-                .load::<UserRecordRow>(c)
-                .await
-        })?);
-        remembered.extend(memories(&mut reader, "user", chunk).await?);
-    }
-    Ok((rows, remembered))
-}
-
-fn take_users(set: &mut WorkingSet, (rows, remembered): (Vec<UserRecordRow>, Vec<MemoryRow>)) -> Result<(), DbError> {
-    for row in rows {
-        let row = row.into_model()?;
-        let foreign = row.record.directory_id != set.directory_id;
-        let entity = set.user(&row.record.id);
-        entity.foreign = foreign;
-        entity.row = Some(row);
-    }
-    for memory in remembered {
-        let foreign = memory.directory_id != set.directory_id.as_str();
-        let entity = set.user(&DirectoryUserId::from_stored(memory.entity_id.clone()));
-        entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
-        entity.memory = memory.into_model();
-    }
-    Ok(())
-}
-
-async fn group_rows(mut reader: Reader<'_>, ids: &[&str]) -> Result<(Vec<GroupRecordRow>, Vec<MemoryRow>), DbError> {
-    let (mut rows, mut remembered) = (Vec::new(), Vec::new());
-    for chunk in ids.chunks(IDS_PER_QUERY) {
-        rows.extend(with_reader!(reader, c => {
-            groups::table
-                .filter(groups::directory_group_id.eq_any(chunk))
-                .select(GroupRecordRow::as_select())
-                .load::<GroupRecordRow>(c)
-                .await
-        })?);
-        remembered.extend(memories(&mut reader, "group", chunk).await?);
-    }
-    Ok((rows, remembered))
-}
-
-fn take_groups(set: &mut WorkingSet, (rows, remembered): (Vec<GroupRecordRow>, Vec<MemoryRow>)) -> Result<(), DbError> {
-    for row in rows {
-        let row = row.into_model()?;
-        let foreign = row.record.directory_id != set.directory_id;
-        let entity = set.group(&row.record.id);
-        entity.foreign = foreign;
-        entity.row = Some(row);
-    }
-    for memory in remembered {
-        let foreign = memory.directory_id != set.directory_id.as_str();
-        let entity = set.group(&DirectoryGroupId::from_stored(memory.entity_id.clone()));
-        entity.foreign = if entity.row.is_some() { entity.foreign } else { foreign };
-        entity.memory = memory.into_model();
-    }
-    Ok(())
-}
-
-/// Kind, group and user of each mark that there may be.
-fn keys_of_marks(touched: &Touched) -> Vec<[&str; 3]> {
-    let users = touched.users.iter().map(DirectoryUserId::as_str);
-    let groups = touched.groups.iter().map(DirectoryGroupId::as_str);
-    iter::once(["directory", "", ""])
-        .chain(users.flat_map(|user| [["user", "", user], ["user_groups", "", user]]))
-        .chain(groups.flat_map(|group| [["group", group, ""], ["group_members", group, ""]]))
-        .chain(touched.edges.iter().map(|(group, user)| ["edge", group.as_str(), user.as_str()]))
-        .collect()
-}
-
-/// The edges of these users and groups that hints announced and the mirror does not show.
-pub async fn announced_edges(
-    connection: &mut DbConnection,
-    directory: &DirectoryId,
-    touched: &Touched,
-) -> Result<Vec<EdgeKey>, DbError> {
-    let users: Vec<&str> = touched.users.iter().map(DirectoryUserId::as_str).collect();
-    let groups: Vec<&str> = touched.groups.iter().map(DirectoryGroupId::as_str).collect();
-    let announced = edge_memory::directory_id
-        .eq(directory.as_str())
-        .and(edge_memory::present.eq(false))
-        .and(edge_memory::hint_removes.eq(false))
-        .and(edge_memory::truth_number.eq(0));
-    let mut rows: Vec<EdgeMemoryRow> = Vec::new();
-    for chunk in users.chunks(IDS_PER_QUERY) {
-        rows.extend(with_connection!(connection, c => {
-            edge_memory::table
-                .filter(announced)
-                .filter(edge_memory::directory_user_id.eq_any(chunk))
-                .select(EdgeMemoryRow::as_select())
-                .load::<EdgeMemoryRow>(c)
-                .await
-        })?);
-    }
-    for chunk in groups.chunks(IDS_PER_QUERY) {
-        rows.extend(with_connection!(connection, c => {
-            edge_memory::table
-                .filter(announced)
-                .filter(edge_memory::directory_group_id.eq_any(chunk))
-                .select(EdgeMemoryRow::as_select())
-                .load::<EdgeMemoryRow>(c)
-                .await
-        })?);
-    }
-    let announced = rows.into_iter().map(EdgeMemoryRow::into_model).filter(|(_, memory)| memory.is_announced());
-    Ok(announced.map(|(key, _)| key).collect())
-}
+use crate::db::schema::{directories, edge_memory, entity_memory, group_members, groups, marks, users};
+use crate::db::types::{StoredInstant, StoredUuid};
+use crate::db::{DbConnection, DbError, with_connection};
+use crate::mirror::{Edge, EdgeKey, WorkingSet};
+use crate::model::{DirectoryId, Mark, MarkTarget};
 
 /// Writes back what changed.
 pub async fn save(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
-    save_directory(connection, set, now).await?;
-    save_users(connection, set, now).await?;
-    save_groups(connection, set, now).await?;
-    save_memories(connection, set).await?;
-    save_edges(connection, set, now).await?;
-    drop_edges(connection, set, now).await?;
-    save_marks(connection, set).await?;
-    if set.everything_goes {
+    save_together(connection, std::slice::from_ref(set), now).await
+}
+
+/// As [`save`], for the sets of several directories by the same statements.
+pub async fn save_together(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
+    save_directories(connection, sets, now).await?;
+    save_users(connection, sets, now).await?;
+    save_groups(connection, sets, now).await?;
+    save_memories(connection, sets).await?;
+    save_edges(connection, sets, now).await?;
+    for set in sets {
+        drop_edges(connection, set, now).await?;
+    }
+    save_marks(connection, sets).await?;
+    for set in sets.iter().filter(|set| set.everything_goes) {
         take_everything_away(connection, &set.directory_id, now).await?;
     }
     Ok(())
 }
 
-async fn save_directory(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
-    let Some(row) = set.directory.row.as_ref().filter(|_| set.directory.row_changed) else { return Ok(()) };
-    let row = DirectoryRecordRow::from_model(row, now);
+async fn save_directories(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
+    let changed = sets.iter().filter(|set| set.directory.row_changed).filter_map(|set| set.directory.row.as_ref());
+    let rows: Vec<_> = changed.map(|row| DirectoryRecordRow::from_model(row, now)).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
     with_connection!(connection, c => {
         diesel::insert_into(directories::table)
-            .values(row)
+            .values(Batch(rows))
             .on_conflict(directories::directory_id)
             .do_update()
             // Not `enabled`, which is the operator's.
@@ -259,10 +73,10 @@ async fn save_directory(connection: &mut DbConnection, set: &WorkingSet, now: Ti
     Ok(())
 }
 
-async fn save_users(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
-    let changed: Vec<UserRecordRow> = set
-        .users
-        .values()
+async fn save_users(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
+    let changed: Vec<UserRecordRow> = sets
+        .iter()
+        .flat_map(|set| set.users.values())
         .filter(|entity| entity.row_changed && !entity.foreign)
         .filter_map(|entity| entity.row.as_ref())
         .map(|row| UserRecordRow::from_model(row, now))
@@ -302,10 +116,10 @@ async fn save_users(connection: &mut DbConnection, set: &WorkingSet, now: Timest
     Ok(())
 }
 
-async fn save_groups(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
-    let changed: Vec<GroupRecordRow> = set
-        .groups
-        .values()
+async fn save_groups(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
+    let changed: Vec<GroupRecordRow> = sets
+        .iter()
+        .flat_map(|set| set.groups.values())
         .filter(|entity| entity.row_changed && !entity.foreign)
         .filter_map(|entity| entity.row.as_ref())
         .map(|row| GroupRecordRow::from_model(row, now))
@@ -334,25 +148,27 @@ async fn save_groups(connection: &mut DbConnection, set: &WorkingSet, now: Times
     Ok(())
 }
 
-async fn save_memories(connection: &mut DbConnection, set: &WorkingSet) -> Result<(), DbError> {
-    let directory = set.directory_id.as_str();
-    let users = set.disowned_users.iter().map(|id| ("user", id.as_str()));
-    for (kind, id) in users.chain(set.disowned_groups.iter().map(|id| ("group", id.as_str()))) {
-        with_connection!(connection, c => {
-            diesel::delete(entity_memory::table.find((kind, id)))
-                .filter(entity_memory::directory_id.eq(directory))
-                .execute(c)
-                .await
-        })?;
-    }
+async fn save_memories(connection: &mut DbConnection, sets: &[WorkingSet]) -> Result<(), DbError> {
     let mut rows = Vec::new();
-    if set.directory.memory_changed {
-        rows.push(MemoryRow::from_model("directory", directory, directory, &set.directory.memory));
+    for set in sets {
+        let directory = set.directory_id.as_str();
+        let users = set.disowned_users.iter().map(|id| ("user", id.as_str()));
+        for (kind, id) in users.chain(set.disowned_groups.iter().map(|id| ("group", id.as_str()))) {
+            with_connection!(connection, c => {
+                diesel::delete(entity_memory::table.find((kind, id)))
+                    .filter(entity_memory::directory_id.eq(directory))
+                    .execute(c)
+                    .await
+            })?;
+        }
+        if set.directory.memory_changed {
+            rows.push(MemoryRow::from_model("directory", directory, directory, &set.directory.memory));
+        }
+        let users = set.users.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
+        rows.extend(users.map(|(id, entity)| MemoryRow::from_model("user", id.as_str(), directory, &entity.memory)));
+        let groups = set.groups.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
+        rows.extend(groups.map(|(id, entity)| MemoryRow::from_model("group", id.as_str(), directory, &entity.memory)));
     }
-    let users = set.users.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
-    rows.extend(users.map(|(id, entity)| MemoryRow::from_model("user", id.as_str(), directory, &entity.memory)));
-    let groups = set.groups.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
-    rows.extend(groups.map(|(id, entity)| MemoryRow::from_model("group", id.as_str(), directory, &entity.memory)));
     for chunk in rows.chunks(MAX_PARAMETERS / 16) {
         with_connection!(connection, c => {
             diesel::insert_into(entity_memory::table)
@@ -376,11 +192,16 @@ async fn save_memories(connection: &mut DbConnection, set: &WorkingSet) -> Resul
     Ok(())
 }
 
-async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
-    let directory = set.directory_id.as_str();
-    let changed: Vec<_> = set.edges.iter().filter(|(_, edge)| edge.changed).collect();
-    let memories: Vec<EdgeMemoryRow> =
-        changed.iter().map(|(key, edge)| EdgeMemoryRow::from_model(key, directory, &edge.memory, now)).collect();
+async fn save_edges(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
+    let changed: Vec<_> = sets
+        .iter()
+        .flat_map(|set| set.edges.iter().map(move |(key, edge)| (set, key, edge)))
+        .filter(|(.., edge)| edge.changed)
+        .collect();
+    let memory = |(set, key, edge): &(&WorkingSet, &EdgeKey, &Edge)| {
+        EdgeMemoryRow::from_model(key, set.directory_id.as_str(), &edge.memory, now)
+    };
+    let memories: Vec<EdgeMemoryRow> = changed.iter().map(memory).collect();
     for chunk in memories.chunks(MAX_PARAMETERS / 16) {
         with_connection!(connection, c => {
             diesel::insert_into(edge_memory::table)
@@ -401,7 +222,7 @@ async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
                 .await
         })?;
     }
-    let ends = |key: &EdgeKey| {
+    let ends = |set: &WorkingSet, key: &EdgeKey| {
         let group = set.groups.get(&key.0)?.row.as_ref()?.id;
         let user = set.users.get(&key.1)?.row.as_ref()?.id;
         Some((StoredUuid(group), StoredUuid(user)))
@@ -409,8 +230,8 @@ async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
     let new: Vec<MemberRow> = changed
         .iter()
         // Those that were present as well: an application may have deleted a row of its own that stood in their place.
-        .filter(|(_, edge)| edge.memory.present)
-        .filter_map(|(key, _)| ends(key))
+        .filter(|(.., edge)| edge.memory.present)
+        .filter_map(|(set, key, _)| ends(set, key))
         .map(|(group, user)| MemberRow::from_directory(group, user, now))
         .collect();
     for chunk in new.chunks(MAX_PARAMETERS / 8) {
@@ -423,8 +244,8 @@ async fn save_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
                 .await
         })?;
     }
-    let lost = changed.iter().filter(|(_, edge)| edge.was_present && !edge.memory.present);
-    for (group, user) in lost.filter_map(|(key, _)| ends(key)) {
+    let lost = changed.iter().filter(|(.., edge)| edge.was_present && !edge.memory.present);
+    for (group, user) in lost.filter_map(|(set, key, _)| ends(set, key)) {
         with_connection!(connection, c => {
             diesel::delete(group_members::table.find((group, user)))
                 .filter(group_members::provenance.eq("directory"))
@@ -471,15 +292,14 @@ async fn drop_edges(connection: &mut DbConnection, set: &WorkingSet, now: Timest
     Ok(())
 }
 
-async fn save_marks(connection: &mut DbConnection, set: &WorkingSet) -> Result<(), DbError> {
-    let directory = set.directory_id.as_str();
-    delete_marks(connection, directory, &set.marks_cleared).await?;
-    let rows: Vec<MarkRow> = set
-        .marks_set
-        .iter()
-        .filter_map(|target| set.marks.get(target))
-        .map(|mark| MarkRow::from_model(directory, mark, set.is_revoked_by_hint(&mark.target)))
-        .collect();
+async fn save_marks(connection: &mut DbConnection, sets: &[WorkingSet]) -> Result<(), DbError> {
+    let mut rows: Vec<MarkRow> = Vec::new();
+    for set in sets {
+        let directory = set.directory_id.as_str();
+        delete_marks(connection, directory, &set.marks_cleared).await?;
+        let marks = set.marks_set.iter().filter_map(|target| set.marks.get(target));
+        rows.extend(marks.map(|mark| MarkRow::from_model(directory, mark, set.is_revoked_by_hint(&mark.target))));
+    }
     for chunk in rows.chunks(MAX_PARAMETERS / 11) {
         with_connection!(connection, c => {
             diesel::insert_into(marks::table)
