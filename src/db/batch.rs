@@ -19,12 +19,21 @@ use diesel::{Insertable, QueryResult, Table};
 use super::types::{Instant, Json, LocalId};
 
 /// The most parameters that a statement of ours binds: SQLite takes 32,766, PostgreSQL twice as many.
-pub const MAX_PARAMETERS: usize = 32_766;
+const MAX_PARAMETERS: usize = 32_766;
 
 /// Insertable structs for one multi-row insert; not empty, and at most [`MAX_PARAMETERS`] values.
 ///
 /// `values(&Vec<_>)` does not compile for SQLite through diesel-async, which cannot run Diesel's row-by-row fallback.
 pub struct Batch<V>(pub Vec<V>);
+
+/// Rows of so many columns in as few batches as the parameters allow.
+pub fn batches<V>(rows: impl IntoIterator<Item = V>, columns: usize) -> impl Iterator<Item = Batch<V>> {
+    let mut rows = rows.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<V> = rows.by_ref().take(MAX_PARAMETERS / columns).collect();
+        (!batch.is_empty()).then_some(Batch(batch))
+    })
+}
 
 /// The rows of a [`Batch`] as SQL.
 pub struct Rows<V> {

@@ -15,11 +15,9 @@ use crate::model::{Change, DirectoryId, EventId, EventStatus, Hint};
 use crate::webhook::event;
 
 /// The most events in one fold. On SQLite they hold the write lock for some milliseconds; PostgreSQL is asked about
-/// as often for many as for few, for each directory among them.
+/// as often for many as for few.
 const BATCH_EVENTS_SQLITE: i64 = 128;
 const BATCH_EVENTS_POSTGRES: i64 = 512;
-/// The same while there is a backlog.
-const BATCH_EVENTS_BACKLOG: i64 = 1024;
 const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 /// The most events of several directories in one transaction on SQLite, where the inbox waits for it.
 const TOGETHER_SQLITE: usize = 32;
@@ -83,16 +81,12 @@ impl Engine {
     /// # Errors
     /// [`DbError`] if the database fails; the events stay pending.
     pub async fn fold_step(&self) -> Result<Step, DbError> {
-        Ok(self.fold_next(false).await?.step)
+        Ok(self.fold_next().await?.step)
     }
 
-    /// As [`Engine::fold_step`]; more at once if there is a backlog.
-    pub(super) async fn fold_next(&self, backlog: bool) -> Result<Folded, DbError> {
-        let limit = match (self.db.is_postgres(), backlog) {
-            (false, _) => BATCH_EVENTS_SQLITE,
-            (true, false) => BATCH_EVENTS_POSTGRES,
-            (true, true) => BATCH_EVENTS_BACKLOG,
-        };
+    /// As [`Engine::fold_step`], and tells more.
+    pub(super) async fn fold_next(&self) -> Result<Folded, DbError> {
+        let limit = if self.db.is_postgres() { BATCH_EVENTS_POSTGRES } else { BATCH_EVENTS_SQLITE };
         let events = self.db.pending_events(&self.lease, self.clock.now(), limit, BATCH_BYTES).await?;
         let bytes: usize = events.iter().map(|event| event.body.len()).sum();
         let was_full = events.len() as i64 >= limit || bytes as i64 > BATCH_BYTES / 2;

@@ -98,15 +98,14 @@ async fn fold_loop(
     (folded, gathering): (Arc<Notify>, Arc<Gathering>),
     mut stop: watch::Receiver<bool>,
 ) {
-    let (mut backoff, mut backlog) = (Backoff::new(), false);
+    let mut backoff = Backoff::new();
     while !*stop.borrow() {
-        let rest = match engine.fold_next(backlog).await {
+        let rest = match engine.fold_next().await {
             Ok(done) if done.step == Step::Ran => {
                 backoff.reset();
-                backlog = done.was_full;
-                gathering.folded(done.directories, backlog, Instant::now());
+                gathering.folded(done.directories, done.was_full, Instant::now());
                 folded.notify_one();
-                if !backlog {
+                if !done.was_full {
                     tokio::select! {
                         () = tokio::time::sleep(FOLD_REST) => {}
                         _ = stop.changed() => {}

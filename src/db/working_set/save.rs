@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 
 use super::IDS_PER_QUERY;
 use crate::clock::Timestamp;
-use crate::db::batch::{Batch, MAX_PARAMETERS};
+use crate::db::batch::{Batch, batches};
 use crate::db::records::{
     DirectoryRecordRow, EdgeMemoryRow, GroupRecordRow, MarkRow, MemberRow, MemoryRow, UserRecordRow, mark_kind,
 };
@@ -81,10 +81,10 @@ async fn save_users(connection: &mut DbConnection, sets: &[WorkingSet], now: Tim
         .filter_map(|entity| entity.row.as_ref())
         .map(|row| UserRecordRow::from_model(row, now))
         .collect();
-    for chunk in changed.chunks(MAX_PARAMETERS / 32) {
+    for batch in batches(changed, 32) {
         with_connection!(connection, c => {
             diesel::insert_into(users::table)
-                .values(Batch(chunk.to_vec()))
+                .values(batch)
                 .on_conflict(users::directory_user_id)
                 .do_update()
                 .set((
@@ -124,10 +124,10 @@ async fn save_groups(connection: &mut DbConnection, sets: &[WorkingSet], now: Ti
         .filter_map(|entity| entity.row.as_ref())
         .map(|row| GroupRecordRow::from_model(row, now))
         .collect();
-    for chunk in changed.chunks(MAX_PARAMETERS / 16) {
+    for batch in batches(changed, 16) {
         with_connection!(connection, c => {
             diesel::insert_into(groups::table)
-                .values(Batch(chunk.to_vec()))
+                .values(batch)
                 .on_conflict(groups::directory_group_id)
                 .do_update()
                 .set((
@@ -169,10 +169,10 @@ async fn save_memories(connection: &mut DbConnection, sets: &[WorkingSet]) -> Re
         let groups = set.groups.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
         rows.extend(groups.map(|(id, entity)| MemoryRow::from_model("group", id.as_str(), directory, &entity.memory)));
     }
-    for chunk in rows.chunks(MAX_PARAMETERS / 16) {
+    for batch in batches(rows, 16) {
         with_connection!(connection, c => {
             diesel::insert_into(entity_memory::table)
-                .values(Batch(chunk.to_vec()))
+                .values(batch)
                 .on_conflict((entity_memory::kind, entity_memory::entity_id))
                 .do_update()
                 .set((
@@ -202,10 +202,10 @@ async fn save_edges(connection: &mut DbConnection, sets: &[WorkingSet], now: Tim
         EdgeMemoryRow::from_model(key, set.directory_id.as_str(), &edge.memory, now)
     };
     let memories: Vec<EdgeMemoryRow> = changed.iter().map(memory).collect();
-    for chunk in memories.chunks(MAX_PARAMETERS / 16) {
+    for batch in batches(memories, 16) {
         with_connection!(connection, c => {
             diesel::insert_into(edge_memory::table)
-                .values(Batch(chunk.to_vec()))
+                .values(batch)
                 .on_conflict((edge_memory::directory_group_id, edge_memory::directory_user_id))
                 .do_update()
                 .set((
@@ -234,10 +234,10 @@ async fn save_edges(connection: &mut DbConnection, sets: &[WorkingSet], now: Tim
         .filter_map(|(set, key, _)| ends(set, key))
         .map(|(group, user)| MemberRow::from_directory(group, user, now))
         .collect();
-    for chunk in new.chunks(MAX_PARAMETERS / 8) {
+    for batch in batches(new, 8) {
         with_connection!(connection, c => {
             diesel::insert_into(group_members::table)
-                .values(Batch(chunk.to_vec()))
+                .values(batch)
                 .on_conflict((group_members::group_id, group_members::user_id))
                 .do_nothing()
                 .execute(c)
@@ -300,10 +300,10 @@ async fn save_marks(connection: &mut DbConnection, sets: &[WorkingSet]) -> Resul
         let marks = set.marks_set.iter().filter_map(|target| set.marks.get(target));
         rows.extend(marks.map(|mark| MarkRow::from_model(directory, mark, set.is_revoked_by_hint(&mark.target))));
     }
-    for chunk in rows.chunks(MAX_PARAMETERS / 11) {
+    for batch in batches(rows, 11) {
         with_connection!(connection, c => {
             diesel::insert_into(marks::table)
-                .values(Batch(chunk.to_vec()))
+                .values(batch)
                 .on_conflict((
                     marks::directory_id,
                     marks::kind,
