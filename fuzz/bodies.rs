@@ -86,7 +86,7 @@ pub fn records(data: &[u8]) {
 }
 
 fn record(value: &Value) {
-    let stored = Attributes::of(Some(value)).to_json();
+    let Ok(stored) = Attributes::of(Some(value)).map(|stored| stored.to_json()) else { return };
     if let Ok(user) = UserRecord::from_json(value) {
         is_short_and_storable(user.id.as_str());
         is_short_and_storable(user.directory_id.as_str());

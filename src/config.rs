@@ -426,6 +426,9 @@ fn parse_database_url(url: &str, schema: String, lease_ttl: Duration) -> Result<
     parsed.set_query(None);
     if !kept.is_empty() {
         parsed.query_pairs_mut().extend_pairs(kept);
+        // A form's way to write a space, which a connection string takes literally.
+        let query = parsed.query().map(|query| query.replace('+', "%20"));
+        parsed.set_query(query.as_deref());
     }
     let mut connection: tokio_postgres::Config =
         parsed.as_str().parse().map_err(|error: tokio_postgres::Error| format!("is not understood: {error}"))?;
@@ -557,6 +560,12 @@ mod tests {
         };
         assert_eq!(postgres.connection.get_tcp_user_timeout(), seconds(60).as_ref(), "what the URL says goes before");
         assert_eq!(postgres.connection.get_keepalives_idle(), Duration::from_secs(7200));
+        let url = "postgres://u@h/d?options=-c%20statement_timeout%3D60s%20-c%20application_name%3Da%2Bb";
+        let Ok(DatabaseConfig::Postgres(postgres)) = parse_database_url(url, "s".to_owned(), Duration::from_secs(15))
+        else {
+            panic!("{url}")
+        };
+        assert_eq!(postgres.connection.get_options(), Some("-c statement_timeout=60s -c application_name=a+b"));
         assert!(parse_database_url("sqlite::memory:", "s".to_owned(), Duration::from_secs(15)).is_err());
     }
 

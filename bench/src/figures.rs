@@ -197,15 +197,11 @@ fn compare(figure: Figure, spreads: &BTreeMap<System, Spread>) -> (String, Strin
     let ratio = ours.zip(peer).filter(|(ours, peer)| *ours > 0.0 && *peer > 0.0);
     let advantage = ratio.map(|(ours, peer)| if figure.more_is_better() { ours / peer } else { peer / ours });
     let goal = figure.goal();
-    let compared = match (&goal, advantage) {
-        (_, None) => "–".to_owned(),
-        (Some(_), Some(times)) | (None, Some(times)) => {
-            if figure.more_is_better() {
-                format!("{} times", show(times))
-            } else {
-                format!("1 / {}", show(times))
-            }
-        }
+    let compared = match advantage {
+        None => "–".to_owned(),
+        Some(times) if figure.more_is_better() => format!("{} times", show(times)),
+        Some(times) if times >= 1.0 => format!("1 / {}", show(times)),
+        Some(times) => format!("{} times as much", show(1.0 / times)),
     };
     let (wanted, reached) = match goal {
         None => return (compared, String::new()),

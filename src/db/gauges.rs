@@ -1,4 +1,4 @@
-//! What a scrape of the metrics asks: three queries, none of which reads more than what waits and the directories.
+//! What a scrape of the metrics asks: a few queries, none of which reads more than what waits and the directories.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -12,7 +12,9 @@ use crate::metrics::{DirectoryStatus, MarkKind, StoredReadings};
 const INBOX: &str = "SELECT (SELECT count(*) FROM inbox_events WHERE status = 'pending') AS pending,
      (SELECT count(*) FROM inbox_events WHERE status = 'dead') AS dead,
      (SELECT min(received_at) FROM inbox_events WHERE status = 'pending') AS oldest";
-const MARKS: &str = "SELECT kind, count(*) AS found, min(set_at) AS oldest FROM marks GROUP BY kind";
+// Those of a disabled directory wait until it is enabled again.
+const MARKS: &str = "SELECT kind, count(*) AS found, min(set_at) AS oldest FROM marks
+     WHERE directory_id NOT IN (SELECT directory_id FROM directories WHERE NOT enabled) GROUP BY kind";
 const DIRECTORIES: &str = "SELECT CASE WHEN d.deleted_at IS NOT NULL THEN 'deleted' WHEN NOT d.enabled THEN 'disabled'
             ELSE d.sync_status END AS status,
         count(*) AS found, count(w.last_error) AS failing, count(w.braked_at) AS braked
@@ -65,6 +67,7 @@ impl Db {
             pending: inbox.pending,
             oldest_pending: inbox.oldest.map(|at| at.0),
             dead: inbox.dead,
+            workers: if self.is_postgres() { Some(self.live_workers().await?) } else { None },
             ..StoredReadings::default()
         };
         // A word that a newer version wrote is left out: that version tells of it.

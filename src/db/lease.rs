@@ -7,10 +7,11 @@
 //!
 //! An SQLite file has one worker, by a lock on a file beside it; there every lease runs out at once.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use diesel::dsl::sql;
+use diesel::dsl::{exists, not, sql};
 use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -21,7 +22,7 @@ use diesel_async::RunQueryDsl;
 use futures_util::future::try_join_all;
 
 use super::connection::Pools;
-use super::schema::{directory_work, worker_epochs};
+use super::schema::{directories, directory_work, worker_epochs};
 use super::sqlite;
 use super::types::{Instant as SqlInstant, StoredInstant};
 use super::{Db, DbConnection, DbError, Reader, with_connection, with_reader};
@@ -364,7 +365,33 @@ pub async fn lock(connection: &mut DbConnection, directory: &DirectoryId, lease:
     Ok(numbers[0])
 }
 
-/// As [`lock`], for several directories, in the order of their ids.
+/// Locks, for the rest of the transaction, those of the directories whose rows nobody else has locked, and that are not
+/// deleted: what such a one is told may take its last memberships away, which takes as long as they are many. Waiting for
+/// one while holding others would let all of them wait for it, and whoever waits for two could wait for ever.
+///
+/// # Errors
+/// [`DbError`] if the query fails.
+pub async fn lock_free(
+    connection: &mut DbConnection,
+    directories: &[&DirectoryId],
+) -> Result<HashSet<String>, DbError> {
+    let ids: Vec<&str> = directories.iter().map(|id| id.as_str()).collect();
+    let deleted = directories::table
+        .filter(directories::directory_id.eq(directory_work::directory_id))
+        .filter(directories::deleted_at.is_not_null());
+    let free = directory_work::table
+        .filter(directory_work::directory_id.eq_any(ids))
+        .filter(not(exists(deleted)))
+        .order(directory_work::directory_id)
+        .select(directory_work::directory_id);
+    let free: Vec<String> = match connection {
+        DbConnection::Postgres(c) => free.for_update().skip_locked().load(&mut **c).await?,
+        DbConnection::Sqlite(c) => free.load(&mut **c).await?,
+    };
+    Ok(free.into_iter().collect())
+}
+
+/// As [`lock`], for several directories; of more than one, each has to be locked by [`lock_free`] before.
 ///
 /// # Errors
 /// As [`lock`], for any of them.

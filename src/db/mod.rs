@@ -92,6 +92,7 @@ impl From<diesel::result::Error> for DbError {
                 details,
             ) => Self::Data(format!("constraint {}", details.constraint_name().unwrap_or("unnamed"))),
             Error::SerializationError(_) => Self::Data("a value cannot be written".to_owned()),
+            Error::DeserializationError(_) => Self::Data("a stored value cannot be read".to_owned()),
             // PostgreSQL's classes 57P and 25P03, by which it ends a connection, reach us as an unknown kind with its message.
             Error::DatabaseError(Kind::Unknown, details) if ends_connection(details.message()) => {
                 Self::Unavailable("the server ended the connection".to_owned())

@@ -277,6 +277,10 @@ pub struct MemoryRow {
 }
 
 impl MemoryRow {
+    pub fn key(&self) -> (&str, &str) {
+        (&self.entity_id, &self.kind)
+    }
+
     pub fn from_model(kind: &str, entity_id: &str, directory_id: &str, memory: &Memory) -> Self {
         let hint = memory.hint.as_ref();
         let snapshot = memory.snapshot.as_ref();

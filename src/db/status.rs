@@ -22,7 +22,7 @@ pub struct Backlog {
     pub oldest_pending: Option<Timestamp>,
     /// Events that could not be decoded or stored.
     pub dead: i64,
-    /// What has to be fetched.
+    /// What has to be fetched, but for disabled directories.
     pub marks: i64,
 }
 
@@ -87,7 +87,9 @@ impl Db {
         let dead = with_connection!(&mut connection, c => {
             inbox_events::table.filter(sql::<Bool>("status = 'dead'")).count().get_result(c).await
         })?;
-        let marks = with_connection!(&mut connection, c => marks::table.count().get_result(c).await)?;
+        let disabled = directories::table.filter(directories::enabled.eq(false)).select(directories::directory_id);
+        let waiting = marks::table.filter(marks::directory_id.ne_all(disabled));
+        let marks = with_connection!(&mut connection, c => waiting.count().get_result(c).await)?;
         Ok(Backlog { pending, oldest_pending: oldest.map(|at| at.0), dead, marks })
     }
 

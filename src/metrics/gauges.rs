@@ -45,6 +45,8 @@ pub struct StoredReadings {
     pub failing: i64,
     /// Followed directories whose removals the brake holds.
     pub braked: i64,
+    /// Workers that say that they are alive; `None` on SQLite, where a lock on a file tells.
+    pub workers: Option<i64>,
 }
 
 /// How far the Events API poller is.
@@ -129,6 +131,9 @@ fn register_directories(registry: &mut Registry, stored: &StoredReadings) {
     }
     number(registry, "directories_failing", "Followed directories whose last refresh failed", stored.failing);
     number(registry, "directories_braked", "Followed directories whose removals the brake holds", stored.braked);
+    if let Some(workers) = stored.workers {
+        number(registry, "workers", "Workers that say that they are alive", workers);
+    }
 }
 
 fn register_poller(registry: &mut Registry, poller: &PollerReadings) {

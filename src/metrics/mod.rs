@@ -82,7 +82,11 @@ impl Inner {
             stored: all.counters("inbox_stored_events", "Events that the inbox did not have", Source::ALL),
             commit_seconds: all.histogram("inbox_commit_seconds", "A commit of the inbox", STEP_SECONDS),
             folded: all.counters("folded_events", "Events that were folded, by their end", EventEnd::ALL),
-            fold_seconds: all.histogram("fold_seconds", "Folding a batch of one directory's events", STEP_SECONDS),
+            fold_seconds: all.histogram(
+                "fold_seconds",
+                "Folding events of one directory, or of several in one transaction",
+                STEP_SECONDS,
+            ),
             hint_visible: all.histogram(
                 "hint_visible_seconds",
                 "From an event's reception to the commit that shows it, of applied events",
@@ -200,7 +204,7 @@ impl Metrics {
         self.0.folded.get_or_create(&end).inc_by(count(events));
     }
 
-    /// A batch of one directory's events was folded and committed.
+    /// Events of one directory, or of several in one transaction, were folded and committed.
     pub fn fold_took(&self, took: Duration) {
         self.0.fold_seconds.observe(took.as_secs_f64());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
@@ -15,21 +16,26 @@ pub struct Attributes(Box<str>);
 
 impl Attributes {
     /// Those of a record's field; empty where that is missing or no object.
-    #[must_use]
-    pub fn of(field: Option<&Value>) -> Self {
+    ///
+    /// # Errors
+    /// [`TooDeep`] if what is written could not be read again.
+    pub fn of(field: Option<&Value>) -> Result<Self, TooDeep> {
         match field {
-            Some(Value::Object(fields)) if !fields.is_empty() => Self(written(fields)),
-            _ => Self::default(),
+            Some(Value::Object(fields)) if !fields.is_empty() => written(fields).map(Self),
+            _ => Ok(Self::default()),
         }
     }
 
     /// Those that were stored.
     ///
     /// # Errors
-    /// What [`serde_json`] says, if it is no JSON.
+    /// What [`serde_json`] says, if it is no JSON, or nested too deeply.
     pub fn from_stored(text: &[u8]) -> serde_json::Result<Self> {
         // What most groups have.
-        if text == b"{}" { Ok(Self::default()) } else { Ok(Self::of(Some(&serde_json::from_slice(text)?))) }
+        if text == b"{}" {
+            return Ok(Self::default());
+        }
+        Self::of(Some(&serde_json::from_slice(text)?)).map_err(serde::de::Error::custom)
     }
 
     /// The text.
@@ -63,16 +69,29 @@ impl fmt::Debug for Attributes {
     }
 }
 
-fn written(fields: &Map<String, Value>) -> Box<str> {
-    let text = serde_json::to_string(&StoredFields(fields)).expect("keys are strings, and nothing else can fail");
-    text.into_boxed_str()
+/// Attributes are nested more deeply than [`serde_json`] reads.
+///
+/// It reads 128 levels, but begins to count anew within a text that it takes for its own `RawValue`, as an object with a
+/// certain key is: a customer's attributes may hold anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("attributes are nested too deeply")]
+pub struct TooDeep;
+
+/// Fewer than can be read, so that there is room for what they are read within.
+const DEEPEST: usize = 125;
+
+fn written(fields: &Map<String, Value>) -> Result<Box<str>, TooDeep> {
+    let text = serde_json::to_string(&StoredFields(fields, DEEPEST)).map_err(|_| TooDeep)?;
+    Ok(text.into_boxed_str())
 }
 
-struct StoredFields<'a>(&'a Map<String, Value>);
+/// Fields, and how many more levels there may be.
+struct StoredFields<'a>(&'a Map<String, Value>, usize);
 
 impl Serialize for StoredFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fields = self.0.iter().map(|(key, value)| (key, Stored(value)));
+        let levels = self.1.checked_sub(1).ok_or_else(|| S::Error::custom(TooDeep))?;
+        let fields = self.0.iter().map(|(key, value)| (key, Stored(value, levels)));
         if self.0.keys().any(|key| key.contains('\0')) {
             // Another key has another place, which may be taken.
             let sorted: BTreeMap<String, Stored<'_>> =
@@ -83,14 +102,17 @@ impl Serialize for StoredFields<'_> {
     }
 }
 
-struct Stored<'a>(&'a Value);
+struct Stored<'a>(&'a Value, usize);
 
 impl Serialize for Stored<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::String(text) if text.contains('\0') => serializer.serialize_str(&without_nul(text.clone())),
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Stored)),
-            Value::Object(fields) => StoredFields(fields).serialize(serializer),
+            Value::Array(items) => {
+                let levels = self.1.checked_sub(1).ok_or_else(|| S::Error::custom(TooDeep))?;
+                serializer.collect_seq(items.iter().map(|item| Stored(item, levels)))
+            }
+            Value::Object(fields) => StoredFields(fields, self.1).serialize(serializer),
             Value::Number(number) => as_given_back(number).serialize(serializer),
             other => other.serialize(serializer),
         }
@@ -116,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_same_content_is_the_same_text() {
-        let of = |text: &str| Attributes::of(Some(&serde_json::from_str(text).unwrap()));
+        let of = |text: &str| Attributes::of(Some(&serde_json::from_str(text).unwrap())).unwrap();
         assert_eq!(
             of(r#"{"b": [1, {"d": 2, "c": null}], "a": "x"}"#).as_str(),
             r#"{"a":"x","b":[1,{"c":null,"d":2}]}"#
@@ -128,8 +150,19 @@ mod tests {
         let moved = of(r#"{"k\u0000": "v\u0000", "kz": 1}"#);
         assert_eq!(moved.as_str(), "{\"kz\":1,\"k\u{FFFD}\":\"v\u{FFFD}\"}");
         for nothing in [None, Some(json!(null)), Some(json!([])), Some(json!({}))] {
-            assert_eq!(Attributes::of(nothing.as_ref()), Attributes::default());
+            assert_eq!(Attributes::of(nothing.as_ref()), Ok(Attributes::default()));
         }
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_refused() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let read = |inner: &str| Attributes::of(Some(&serde_json::from_str(&format!("{{\"x\": {inner}}}")).unwrap()));
+        let deep = read(&nested(DEEPEST - 1)).unwrap();
+        assert_eq!(Attributes::from_stored(deep.as_str().as_bytes()).unwrap(), deep);
+        assert_eq!(read(&nested(DEEPEST)), Err(TooDeep));
+        let hidden = json!({"$serde_json::private::RawValue": nested(120)}).to_string();
+        assert_eq!(read(&format!("{}{hidden}{}", "[".repeat(100), "]".repeat(100))), Err(TooDeep));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -151,7 +184,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_stored_reads_the_same(value in any_json()) {
-            let attributes = Attributes::of(Some(&json!({ "x": value })));
+            let attributes = Attributes::of(Some(&json!({ "x": value }))).unwrap();
             prop_assert_eq!(&Attributes::from_stored(attributes.as_str().as_bytes()).unwrap(), &attributes);
             prop_assert!(!attributes.as_str().contains('\0') && !attributes.as_str().contains("\\u0000"));
         }

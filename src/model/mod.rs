@@ -10,7 +10,7 @@ mod record;
 mod rows;
 mod state;
 
-pub use attributes::Attributes;
+pub use attributes::{Attributes, TooDeep};
 pub use hint::{Change, Hint, HintKey};
 pub use ids::{DirectoryGroupId, DirectoryId, DirectoryUserId, EventId, IdError, MAX_ID_BYTES};
 pub use json::read_json;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
 
-use super::{Attributes, DirectoryGroupId, DirectoryId, DirectoryUserId, IdError, directory_state};
+use super::{Attributes, DirectoryGroupId, DirectoryId, DirectoryUserId, IdError, TooDeep, directory_state};
 use crate::clock::Timestamp;
 
 /// Why a JSON value is not a record.
@@ -20,6 +20,9 @@ pub enum RecordError {
     /// An id cannot be stored.
     #[error(transparent)]
     Id(#[from] IdError),
+    /// Attributes cannot be stored.
+    #[error(transparent)]
+    Attributes(#[from] TooDeep),
 }
 
 /// A directory, from a webhook or the API.
@@ -135,7 +138,7 @@ impl UserRecord {
     /// Reads a directory user.
     ///
     /// # Errors
-    /// [`RecordError`] if an id, `state` or `updated_at` is missing.
+    /// [`RecordError`] if an id, `state` or `updated_at` is missing, or the attributes cannot be stored.
     pub fn from_json(value: &Value) -> Result<Self, RecordError> {
         let missing = |field| RecordError::Missing { record: "directory user", field };
         let first_name = text(value, "first_name");
@@ -155,8 +158,8 @@ impl UserRecord {
             job_title: text(value, "job_title").or_else(|| custom.and_then(|custom| text(custom, "job_title"))),
             state: text(value, "state").ok_or_else(|| missing("state"))?,
             role: role_slug(value),
-            custom_attributes: Attributes::of(custom),
-            raw_attributes: Attributes::of(value.get("raw_attributes")),
+            custom_attributes: Attributes::of(custom)?,
+            raw_attributes: Attributes::of(value.get("raw_attributes"))?,
             created_at: instant(value, "created_at"),
             updated_at: instant(value, "updated_at").ok_or_else(|| missing("updated_at"))?,
         })
@@ -173,7 +176,7 @@ impl GroupRecord {
     /// Reads a directory group.
     ///
     /// # Errors
-    /// [`RecordError`] if an id, `name` or `updated_at` is missing.
+    /// [`RecordError`] if an id, `name` or `updated_at` is missing, or the attributes cannot be stored.
     pub fn from_json(value: &Value) -> Result<Self, RecordError> {
         let missing = |field| RecordError::Missing { record: "directory group", field };
         Ok(Self {
@@ -182,7 +185,7 @@ impl GroupRecord {
             organization_id: text(value, "organization_id"),
             idp_id: text(value, "idp_id"),
             name: text(value, "name").ok_or_else(|| missing("name"))?,
-            raw_attributes: Attributes::of(value.get("raw_attributes")),
+            raw_attributes: Attributes::of(value.get("raw_attributes"))?,
             created_at: instant(value, "created_at"),
             updated_at: instant(value, "updated_at").ok_or_else(|| missing("updated_at"))?,
         })

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 
 use super::{Engine, Step};
 use crate::clock::Timestamp;
-use crate::db::{DbError, PendingEvent, inbox, lease, working_set};
+use crate::db::{DbError, PendingEvent, Transaction, inbox, lease, working_set};
 use crate::metrics::EventEnd;
 use crate::mirror::{self, FoldContext, Touched};
 use crate::model::{Change, DirectoryId, EventId, EventStatus, Hint};
@@ -21,6 +21,8 @@ const BATCH_EVENTS_POSTGRES: i64 = 512;
 const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 /// The most events of several directories in one transaction on SQLite, where the inbox waits for it.
 const TOGETHER_SQLITE: usize = 32;
+/// Directories that a line of the log names.
+const NAMED: usize = 8;
 /// An event that cannot be stored is dead after this many attempts.
 const MAX_ATTEMPTS: i32 = 5;
 /// How long an event rests that only a newer version can fold.
@@ -110,20 +112,15 @@ impl Engine {
     /// Folds as many directories as can be in one transaction, and the others by themselves. Answers which are folded.
     async fn fold_directories(&self, directories: Vec<Pending>) -> Result<Vec<DirectoryId>, DbError> {
         let events: usize = directories.iter().map(|pending| pending.events.len()).sum();
-        let (mut together, alone) = split_by_claims(directories);
+        let (mut together, mut alone) = split_by_claims(directories);
         let (mut folded, mut failure) = (Vec::new(), None);
         // Without an API, memberships that were announced before are touched as well, whoever claims their ends.
         let may_be_together = self.client.is_some() && (self.db.is_postgres() || events <= TOGETHER_SQLITE);
         if together.len() > 1 && may_be_together {
-            match self.fold_together(&together).await {
-                Ok(()) => folded.extend(together.drain(..).map(|pending| pending.directory)),
-                Err(error @ DbError::Unavailable(_)) => return Err(error),
-                Err(error) => {
-                    tracing::debug!(%error, "directories cannot be folded together; each is folded by itself");
-                }
-            }
+            (folded, together) = self.fold_those_that_are_free(together).await?;
         }
-        for pending in together.into_iter().chain(alone) {
+        together.append(&mut alone);
+        for pending in together {
             // One directory that cannot be folded stops no other.
             match self.fold_directory(&pending).await {
                 Ok(()) => folded.push(pending.directory),
@@ -135,13 +132,40 @@ impl Engine {
         failure.map_or(Ok(folded), Err)
     }
 
+    /// Folds together the directories that nothing else is done with at this moment. Answers which, and those that are left:
+    /// all of them if that fails.
+    async fn fold_those_that_are_free(
+        &self,
+        directories: Vec<Pending>,
+    ) -> Result<(Vec<DirectoryId>, Vec<Pending>), DbError> {
+        let mut transaction = self.db.begin_in_background().await?;
+        let ids: Vec<&DirectoryId> = directories.iter().map(|pending| &pending.directory).collect();
+        let free = lease::lock_free(transaction.connection(), &ids).await?;
+        let (together, mut left): (Vec<_>, Vec<_>) =
+            directories.into_iter().partition(|pending| free.contains(pending.directory.as_str()));
+        if together.is_empty() {
+            transaction.commit().await?;
+            return Ok((Vec::new(), left));
+        }
+        match self.fold_in(transaction, &together).await {
+            Ok(()) => return Ok((together.into_iter().map(|pending| pending.directory).collect(), left)),
+            Err(error @ DbError::Unavailable(_)) => return Err(error),
+            Err(error @ DbError::Query(_)) => {
+                tracing::warn!(%error, "directories cannot be folded together; each is folded by itself");
+            }
+            Err(error) => tracing::debug!(%error, "directories cannot be folded together; each is folded by itself"),
+        }
+        left.extend(together);
+        Ok((Vec::new(), left))
+    }
+
     /// Folds one directory's events together; if the data of one is refused, singly, so that it holds up no other.
     async fn fold_directory(&self, pending: &Pending) -> Result<(), DbError> {
-        match self.fold_together(slice::from_ref(pending)).await {
+        match self.fold_by_itself(pending).await {
             Err(DbError::Data(_) | DbError::NewerVersion(_)) => {
                 for one in &pending.events {
                     let single = Pending::new(pending.directory.clone(), vec![one.clone()]);
-                    match self.fold_together(&[single]).await {
+                    match self.fold_by_itself(&single).await {
                         Err(DbError::Data(reason)) => self.put_off(&one.event, &reason).await?,
                         Err(DbError::NewerVersion(reason)) => self.leave_to_newer(&one.event, &reason).await?,
                         other => other?,
@@ -153,10 +177,13 @@ impl Engine {
         }
     }
 
+    async fn fold_by_itself(&self, pending: &Pending) -> Result<(), DbError> {
+        self.fold_in(self.db.begin_in_background().await?, slice::from_ref(pending)).await
+    }
+
     /// Folds the events of these directories in one transaction.
-    async fn fold_together(&self, directories: &[Pending]) -> Result<(), DbError> {
+    async fn fold_in(&self, mut transaction: Transaction, directories: &[Pending]) -> Result<(), DbError> {
         let (now, started) = (self.clock.now(), Instant::now());
-        let mut transaction = self.db.begin_in_background().await?;
         let connection = transaction.connection();
         let ids: Vec<&DirectoryId> = directories.iter().map(|pending| &pending.directory).collect();
         let numbers = lease::lock_together(connection, &ids, &self.lease).await?;
@@ -189,15 +216,16 @@ impl Engine {
             // Somebody finished some since they were read: what they did must not be done again, so all is rolled back
             // and the rest is read anew.
             if inbox::finish_events(connection, &ids, status, reason, now).await? < ids.len() {
-                return Err(DbError::LeaseLost(directories[0].directory.to_string()));
+                return Err(DbError::LeaseLost(names(directories.iter().map(|pending| &pending.directory))));
             }
         }
         transaction.commit().await?;
         self.metrics.fold_took(started.elapsed());
         for ((status, reason), events) in &ends {
             self.count_folded(EventStatus::from_stored(status), events);
-            let (first, directories) = (events[0], count_directories(events));
-            tracing::info!(events = events.len(), directories, first = %first.event.event_id, directory_id = %first.hint.directory_id, status, reason, "events folded");
+            let (first, directories) =
+                (&events[0].event.event_id, names(events.iter().map(|one| &one.hint.directory_id)));
+            tracing::info!(directories, events = events.len(), %first, status, reason, "events folded");
             for one in events {
                 tracing::debug!(event_id = %one.event.event_id, directory_id = %one.hint.directory_id, status, reason, "event folded");
             }
@@ -244,8 +272,14 @@ impl Engine {
     }
 }
 
-fn count_directories(events: &[&Decoded]) -> usize {
-    events.iter().map(|one| &one.hint.directory_id).collect::<BTreeSet<_>>().len()
+/// As an operator finds them in the log: all, or the first few.
+fn names<'a>(directories: impl Iterator<Item = &'a DirectoryId>) -> String {
+    let directories: BTreeSet<&str> = directories.map(DirectoryId::as_str).collect();
+    let shown: Vec<&str> = directories.iter().copied().take(NAMED).collect();
+    match directories.len() - shown.len() {
+        0 => shown.join(","),
+        more => format!("{} and {more} more", shown.join(",")),
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::mirror::{self, Answer, EdgeKey, Entity, HELD_MINUTES, Touched, TruthC
 use crate::model::{
     DirectoryId, DirectoryRecord, DirectoryRow, GroupRecord, MarkTarget, Paging, SyncStatus, UserRecord, UserRow,
 };
-use crate::workos::{ApiError, ListFilter, Priority, WorkosClient};
+use crate::workos::{ApiError, Asked, ListFilter, Priority, WorkosClient};
 
 /// Numbers that are taken together.
 const NUMBERS_AT_ONCE: usize = 64;
@@ -49,8 +49,9 @@ struct Before {
 }
 
 /// Under which number an answer is applied is known once it is.
-fn context(client: &WorkosClient, number: i64, asked_at: Timestamp, now: Timestamp) -> TruthContext {
-    TruthContext { number, sent_at: client.in_server_time(asked_at), asked_at, now, applied_under: number }
+fn context(client: &WorkosClient, number: i64, asked: Asked, now: Timestamp) -> TruthContext {
+    let Sent { asked_at, sent_at } = Sent::new(client, asked);
+    TruthContext { number, sent_at, asked_at, now, applied_under: number }
 }
 
 fn numbers_from(first: i64) -> Range<i64> {
@@ -90,7 +91,7 @@ impl Engine {
                 let id = record.id.clone();
                 let known = self.look_at(&id).await?.row.is_some();
                 if known || record.state == "linked" {
-                    let sent = Sent { asked_at: page.sent_at, sent_at: client.in_server_time(page.sent_at) };
+                    let sent = Sent::new(client, page.asked);
                     match self.take_listed(record, numbers.get(&id).copied(), sent).await {
                         // The worker that has it keeps it fresh.
                         Err(SyncError::Db(DbError::LeaseLost(_))) => {}
@@ -139,7 +140,7 @@ impl Engine {
         let scan = checkpoint.unwrap_or_else(|| Scan::from_the_beginning(first));
         let places = self.lists_to_read(directory, &scan).await?;
         if places.is_empty() {
-            let context = context(client, first, began, began);
+            let context = context(client, first, client.asking(), began);
             let (users, groups) = (Vec::new(), Vec::new());
             self.write_pages(directory, vec![(scan, ScanPage { users, groups, next: None, context })], before).await?;
             return Ok(());
@@ -159,8 +160,7 @@ impl Engine {
                 && let Some((index, place)) = lists.ask(room)
                 && let Some(number) = numbers.next()
             {
-                let sent_at = self.clock.now();
-                let page = self.read_page(client, directory, place, number, sent_at);
+                let page = self.read_page(client, directory, place, number, client.asking());
                 reading.push(async move { (index, page.await) });
             }
             if writing.is_none() {
@@ -222,7 +222,7 @@ impl Engine {
         directory: &DirectoryId,
         mut scan: Scan,
         number: i64,
-        sent_at: Timestamp,
+        asked: Asked,
     ) -> Result<ScanPage, SyncError> {
         let caller = client.on_behalf_of(directory, Priority::Bulk);
         let phase = scan.phase;
@@ -250,7 +250,7 @@ impl Engine {
                 ScanPhase::Groups | ScanPhase::Members => ScanPhase::Members,
             };
         }
-        let context = context(client, number, sent_at, self.clock.now());
+        let context = context(client, number, asked, self.clock.now());
         Ok(ScanPage { users, groups, next: Some(scan), context })
     }
 
@@ -261,7 +261,7 @@ impl Engine {
         mut pages: Vec<(Scan, ScanPage)>,
         before: Before,
     ) -> Result<bool, DbError> {
-        let _turn = self.processing.turn().await;
+        let _turn = self.processing.turn(false).await;
         let now = self.clock.now();
         let mut touched = Touched::default();
         for (read, page) in &pages {

@@ -15,7 +15,7 @@ use crate::db::{DbConnection, DbError, brake, lease, working_set};
 use crate::metrics::RefreshStep;
 use crate::mirror::{self, Answer, HELD_MINUTES, Touched, TruthContext, WorkingSet};
 use crate::model::{DirectoryId, DirectoryRecord, Mark, MarkTarget, SyncStatus};
-use crate::workos::{ApiError, Priority, WorkosClient};
+use crate::workos::{ApiError, Asked, Priority, WorkosClient};
 
 /// A mark that cannot be decided, since the API's answers are in doubt, is looked at again after this long.
 const DOUBT_SECONDS: i64 = 60;
@@ -33,6 +33,12 @@ struct Answered {
 pub(super) struct Sent {
     pub(super) asked_at: Timestamp,
     pub(super) sent_at: Timestamp,
+}
+
+impl Sent {
+    pub(super) fn new(client: &WorkosClient, asked: Asked) -> Self {
+        Self { asked_at: asked.at, sent_at: client.in_server_time(asked) }
+    }
 }
 
 enum ScanToDo {
@@ -114,10 +120,9 @@ impl Engine {
 
     async fn refresh_directory(&self, client: &WorkosClient, directory: &DirectoryId) -> Result<(), SyncError> {
         let number = self.db.next_number(directory, &self.lease).await?;
-        let asked_at = self.clock.now();
+        let asked = client.asking();
         let answer = client.on_behalf_of(directory, Priority::Small).record().await?;
-        self.apply_directory(directory, answer, number, Sent { asked_at, sent_at: client.in_server_time(asked_at) })
-            .await
+        self.apply_directory(directory, answer, number, Sent::new(client, asked)).await
     }
 
     /// Applies what the API says of a directory. A 404 that no event announced removes nothing.
@@ -187,7 +192,8 @@ impl Engine {
             return Ok(());
         }
         let users_room = client.users_room(directory, 0).unwrap_or_default();
-        let turn = self.processing.turn().await;
+        let revokes = marks.iter().any(|mark| mark.urgent);
+        let turn = self.processing.turn(revokes).await;
         let now = self.clock.now();
         let mut beliefs = self.db.beliefs(directory, &marks, now).await?;
         if planning::are_part_of_more(&marks, now) {
@@ -197,9 +203,9 @@ impl Engine {
             beliefs.lose_place(&target);
         }
         let wave = planning::next_wave(&marks, &beliefs, costs, users_room);
-        let first = self.db.next_numbers(directory, &self.lease, wave.len()).await?;
         drop(turn);
-        let sent_at = self.clock.now();
+        let first = self.db.next_numbers(directory, &self.lease, wave.len()).await?;
+        let asked = client.asking();
         let requests = wave
             .iter()
             .map(async |one| self.fetch(client.on_behalf_of(directory, one.priority), one.step, &one.marks).await);
@@ -237,17 +243,17 @@ impl Engine {
             answers.extend(fetched.into_iter().map(|fetched| Answered { number, fetched }));
         }
         let answers: Vec<&Answered> = answers.iter().collect();
-        let sent = Sent { asked_at: sent_at, sent_at: client.in_server_time(sent_at) };
-        let unannounced = self.apply(directory, &answers, sent, false).await?;
+        let sent = Sent::new(client, asked);
+        let unannounced = self.apply(directory, &answers, sent, (false, revokes)).await?;
         if !unannounced.is_empty() {
             let number = self.db.next_number(directory, &self.lease).await?;
-            let asked_at = self.clock.now();
+            let asked = client.asking();
             if client.on_behalf_of(directory, Priority::Small).record().await?.is_none() {
                 self.put_off_users_and_groups(directory, &unannounced).await?;
-                let sent = Sent { asked_at, sent_at: client.in_server_time(asked_at) };
+                let sent = Sent::new(client, asked);
                 return self.apply_directory(directory, None, number, sent).await;
             }
-            self.apply(directory, &unannounced, sent, true).await?;
+            self.apply(directory, &unannounced, sent, (true, revokes)).await?;
         }
         match failure {
             // What always fails for one record holds up nobody else.
@@ -265,9 +271,9 @@ impl Engine {
         directory: &DirectoryId,
         answers: &[&'a Answered],
         sent: Sent,
-        directory_exists: bool,
+        (directory_exists, revokes): (bool, bool),
     ) -> Result<Vec<&'a Answered>, DbError> {
-        let _turn = self.processing.turn().await;
+        let _turn = self.processing.turn(revokes).await;
         let now = self.clock.now();
         let mut touched = Touched::default();
         answers.iter().for_each(|one| answers::touch(&mut touched, &one.fetched));

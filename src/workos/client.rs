@@ -79,7 +79,16 @@ pub struct Page<R> {
     /// The cursor of the next page; `None` on the last.
     pub after: Option<String>,
     /// When the request was sent.
-    pub sent_at: Timestamp,
+    pub asked: Asked,
+}
+
+/// When a request was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// By our clock.
+    pub at: Timestamp,
+    /// How far the server's clock was ahead of it, as far as was known.
+    ahead: Option<TimeDelta>,
 }
 
 impl<R> Page<R> {
@@ -155,8 +164,8 @@ pub struct WorkosClient {
     authorization: String,
     gate: Arc<Gate>,
     health: Mutex<ApiHealth>,
-    /// How far the server's clock is ahead of ours.
-    ahead: Mutex<TimeDelta>,
+    /// How far the server's clock is ahead of ours; `None` until an answer has told.
+    ahead: Mutex<Option<TimeDelta>>,
     pub(super) clock: Clock,
     metrics: Metrics,
 }
@@ -215,10 +224,22 @@ impl WorkosClient {
         self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// An instant of our clock as the server's clock shows it, by the `Date` of the last answer: hints are ordered by that clock,
-    /// so an answer has to be as well.
-    pub fn in_server_time(&self, at: Timestamp) -> Timestamp {
-        at + *self.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Takes note of the moment: to be called before a request is sent.
+    pub fn asking(&self) -> Asked {
+        Asked { at: self.clock.now(), ahead: self.ahead() }
+    }
+
+    /// When a request was sent by the server's clock, as the `Date` of answers tells: hints are ordered by that clock, so an
+    /// answer has to be as well.
+    pub fn in_server_time(&self, asked: Asked) -> Timestamp {
+        let ahead = self.ahead().unwrap_or_default();
+        // If our clock was set while the request was under way, one of the two is wrong. The earlier instant lets less be
+        // taken for newer than a hint.
+        asked.at + asked.ahead.map_or(ahead, |before| before.min(ahead))
+    }
+
+    fn ahead(&self) -> Option<TimeDelta> {
+        *self.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn compare_clocks(&self, date: Timestamp) {
@@ -226,7 +247,7 @@ impl WorkosClient {
         // `Date` has whole seconds, and the answer was under way.
         let differ = ahead.abs() >= TimeDelta::seconds(CLOCKS_DIFFER_SECONDS);
         *self.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            if differ { ahead } else { TimeDelta::zero() };
+            Some(if differ { ahead } else { TimeDelta::zero() });
     }
 
     /// How long one more request keeps a directory's `/directory_users`, and any other path, busy by our limits.
@@ -272,7 +293,7 @@ impl WorkosClient {
         request: Request,
         from_json: impl Fn(&Value) -> Result<R, RecordError>,
     ) -> Result<Page<R>, ApiError> {
-        let sent_at = self.clock.now();
+        let asked = self.asking();
         let mut answer: Result<Option<(Box<RawValue>, _)>, _> = self.get_as(&[path], query, request.clone()).await;
         if matches!(answer, Err(ApiError::TooLarge)) {
             let smaller = |&(name, value)| (name, if name == "limit" { SMALL_PAGE_SIZE } else { value });
@@ -300,7 +321,7 @@ impl WorkosClient {
             unreadable,
             unreadable_ids,
             after: after.and_then(Value::as_str).filter(|cursor| !cursor.is_empty()).map(str::to_owned),
-            sent_at,
+            asked,
         })
     }
 

@@ -7,6 +7,6 @@ mod gate;
 mod limits;
 
 pub use account::{Listing, Look};
-pub use client::{ApiError, ApiHealth, Caller, ListFilter, Page, Reply, Transport, WorkosClient};
+pub use client::{ApiError, ApiHealth, Asked, Caller, ListFilter, Page, Reply, Transport, WorkosClient};
 pub use events::{EventsFrom, EventsPage};
 pub use limits::Priority;

@@ -27,6 +27,7 @@ mod silent_database;
 mod simulation;
 mod support;
 mod sync;
+mod together;
 mod visible;
 mod webhook;
 mod wrong_key;

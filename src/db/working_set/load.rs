@@ -197,13 +197,19 @@ async fn directory_rows(
     mut reader: Reader<'_>,
     ids: &[&str],
 ) -> Result<(Vec<DirectoryRecordRow>, Vec<MemoryRow>), DbError> {
-    let rows = with_reader!(reader, c => {
-        directories::table
-            .filter(directories::directory_id.eq_any(ids))
-            .select(DirectoryRecordRow::as_select())
-            .load(c)
-            .await
-    })?;
+    let rows = match ids {
+        // SQLite prepares it once, and `IN` each time.
+        [id] => with_reader!(reader, c => {
+            directories::table.find(*id).select(DirectoryRecordRow::as_select()).load(c).await
+        })?,
+        ids => with_reader!(reader, c => {
+            directories::table
+                .filter(directories::directory_id.eq_any(ids))
+                .select(DirectoryRecordRow::as_select())
+                .load(c)
+                .await
+        })?,
+    };
     Ok((rows, memories(&mut reader, "directory", ids).await?))
 }
 

@@ -16,7 +16,7 @@ use crate::db::schema::{directories, edge_memory, entity_memory, group_members, 
 use crate::db::types::{StoredInstant, StoredUuid};
 use crate::db::{DbConnection, DbError, with_connection};
 use crate::mirror::{Edge, EdgeKey, WorkingSet};
-use crate::model::{DirectoryId, Mark, MarkTarget};
+use crate::model::{DirectoryId, GroupRow, Mark, MarkTarget, UserRow};
 
 /// Writes back what changed.
 pub async fn save(connection: &mut DbConnection, set: &WorkingSet, now: Timestamp) -> Result<(), DbError> {
@@ -74,14 +74,16 @@ async fn save_directories(connection: &mut DbConnection, sets: &[WorkingSet], no
 }
 
 async fn save_users(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
-    let changed: Vec<UserRecordRow> = sets
+    let mut changed: Vec<&UserRow> = sets
         .iter()
         .flat_map(|set| set.users.values())
         .filter(|entity| entity.row_changed && !entity.foreign)
         .filter_map(|entity| entity.row.as_ref())
-        .map(|row| UserRecordRow::from_model(row, now))
         .collect();
-    for batch in batches(changed, 32) {
+    // In the order of their keys, here and below: two transactions that write the same rows then never wait for each other.
+    changed.sort_by(|a, b| a.record.id.cmp(&b.record.id));
+    let rows: Vec<_> = changed.into_iter().map(|row| UserRecordRow::from_model(row, now)).collect();
+    for batch in batches(rows, 32) {
         with_connection!(connection, c => {
             diesel::insert_into(users::table)
                 .values(batch)
@@ -117,14 +119,15 @@ async fn save_users(connection: &mut DbConnection, sets: &[WorkingSet], now: Tim
 }
 
 async fn save_groups(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
-    let changed: Vec<GroupRecordRow> = sets
+    let mut changed: Vec<&GroupRow> = sets
         .iter()
         .flat_map(|set| set.groups.values())
         .filter(|entity| entity.row_changed && !entity.foreign)
         .filter_map(|entity| entity.row.as_ref())
-        .map(|row| GroupRecordRow::from_model(row, now))
         .collect();
-    for batch in batches(changed, 16) {
+    changed.sort_by(|a, b| a.record.id.cmp(&b.record.id));
+    let rows: Vec<_> = changed.into_iter().map(|row| GroupRecordRow::from_model(row, now)).collect();
+    for batch in batches(rows, 16) {
         with_connection!(connection, c => {
             diesel::insert_into(groups::table)
                 .values(batch)
@@ -169,6 +172,7 @@ async fn save_memories(connection: &mut DbConnection, sets: &[WorkingSet]) -> Re
         let groups = set.groups.iter().filter(|(_, entity)| entity.memory_changed && !entity.foreign);
         rows.extend(groups.map(|(id, entity)| MemoryRow::from_model("group", id.as_str(), directory, &entity.memory)));
     }
+    rows.sort_by(|a, b| a.key().cmp(&b.key()));
     for batch in batches(rows, 16) {
         with_connection!(connection, c => {
             diesel::insert_into(entity_memory::table)
@@ -193,11 +197,12 @@ async fn save_memories(connection: &mut DbConnection, sets: &[WorkingSet]) -> Re
 }
 
 async fn save_edges(connection: &mut DbConnection, sets: &[WorkingSet], now: Timestamp) -> Result<(), DbError> {
-    let changed: Vec<_> = sets
+    let mut changed: Vec<_> = sets
         .iter()
         .flat_map(|set| set.edges.iter().map(move |(key, edge)| (set, key, edge)))
         .filter(|(.., edge)| edge.changed)
         .collect();
+    changed.sort_by_key(|(_, key, _)| *key);
     let memory = |(set, key, edge): &(&WorkingSet, &EdgeKey, &Edge)| {
         EdgeMemoryRow::from_model(key, set.directory_id.as_str(), &edge.memory, now)
     };
@@ -383,7 +388,7 @@ async fn take_everything_away(
         .await
     })?;
     with_connection!(connection, c => {
-        diesel::update(edge_memory::table.filter(edge_memory::directory_id.eq(id)))
+        diesel::update(edge_memory::table.filter(edge_memory::directory_id.eq(id).and(edge_memory::present.eq(true))))
             .set((edge_memory::present.eq(false), edge_memory::updated_at.eq(now)))
             .execute(c)
             .await

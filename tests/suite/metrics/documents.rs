@@ -18,7 +18,7 @@ fn full_scrape() -> Scrape {
         started_at: now,
         checks: vec![(Check::Database, true)],
         api_last_success: Some(now),
-        stored: Some(StoredReadings::default()),
+        stored: Some(StoredReadings { workers: Some(1), ..StoredReadings::default() }),
         poller: Some(poller),
     };
     Scrape::parse(Metrics::default().encode(&readings))

@@ -5,6 +5,7 @@ mod documents;
 mod scrape;
 
 use chrono::Utc;
+use directory_mirror::model::DirectoryId;
 use workos_emulator::{ApiFault, Deactivation, NewDirectory, NewUser, UserChange};
 
 use self::scrape::Scrape;
@@ -105,6 +106,12 @@ async fn a_story_is_counted(engine: Engine) {
     assert!(after.get("events_poller_last_poll_timestamp_seconds") > 1e9);
     let polls = async || scrape(&scene).await.get("events_poller_failing") == 0.0;
     assert!(wait_until(PATIENCE, polls).await, "the poller goes on after the outage");
+    if matches!(engine, Engine::Postgres) {
+        assert_eq!(after.get("workers"), 1.0);
+    }
+    let directory = DirectoryId::from_stored(company.directory.clone());
+    assert!(scene.service().db().set_enabled(&directory, false).await.unwrap());
+    assert_eq!(scrape(&scene).await.get("marks{kind=\"user\"}"), 0.0, "nobody waits for what was set aside");
     scene.stop().await;
 }
 

@@ -9,6 +9,21 @@ use crate::support::Engine;
 fn histories() -> Vec<(&'static str, Vec<Op>)> {
     vec![
         (
+            "our clock is set back while a list is under way that is about to say that somebody has left",
+            vec![
+                CreateDirectory,
+                CreateUser(0),
+                CreateGroup(0),
+                AddMember(0, 0),
+                Deactivate(63, UpdatedInactive),
+                RemoveMember(87, 68),
+                DeliverAll,
+                Fold,
+                RefreshWhile(8, 1, vec![DeliverAll, Fold]),
+                RefreshWhile(4, 2, vec![ClockOff(-120_000), AddMember(1, 78)]),
+            ],
+        ),
+        (
             "two second looks of one user's memberships, each of which comes too soon after the other",
             vec![
                 CreateDirectory,

@@ -452,7 +452,7 @@ async fn start_engine(stage: &Stage, shared: &Arc<Shared>, reconciles: bool) -> 
         retention: Retention::new(None),
         metrics: Metrics::default(),
         lately: Lately::default(),
-        processing: Processing::at_once(1),
+        processing: Processing::default(),
     });
     *shared.engine.lock().unwrap() = Arc::downgrade(&engine);
     engine
