@@ -15,7 +15,7 @@ use crate::db::{Db, DbError};
 use crate::http::{self, HealthState, connections};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::sync::{Engine, Lately, Processing, Retention, Worker};
+use crate::sync::{Engine, Retention, Worker};
 use crate::webhook::BodyMemory;
 use crate::workos::{ApiError, WorkosClient};
 
@@ -75,17 +75,11 @@ impl Service {
         if client.is_none() {
             tracing::warn!("WORKOS_API_KEY is not set: the mirror shows what events say, and nothing is verified");
         }
-        let engine = Arc::new(Engine {
-            db: db.clone(),
-            client,
-            clock: clock.clone(),
-            lease,
-            reconcile_interval: config.reconcile_interval,
-            retention: Retention::new(config.inbox_retention),
-            metrics: metrics.clone(),
-            lately: Lately::default(),
-            processing: Processing::default(),
-        });
+        let retention = Retention::new(config.inbox_retention);
+        let mut engine = Engine::new(db.clone(), client, clock.clone(), lease, retention);
+        engine.reconcile_interval = config.reconcile_interval;
+        engine.metrics = metrics.clone();
+        let engine = Arc::new(engine);
         if config.role.works() {
             engine.alive_step().await?;
         }

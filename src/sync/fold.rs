@@ -308,4 +308,24 @@ mod tests {
         let names = |of: &[Pending]| of.iter().map(|one| one.directory.to_string()).collect::<Vec<_>>();
         assert_eq!((names(&together), names(&alone)), (vec!["a".into(), "d".into()], vec!["b".into(), "c".into()]));
     }
+
+    #[test]
+    fn a_directory_that_is_deleted_is_folded_by_itself() {
+        let pending = |directory: &str, event_type: &str| {
+            let (event_id, received_at) = (EventId::from_stored(format!("event_{directory}")), Timestamp::UNIX_EPOCH);
+            let record =
+                serde_json::json!({"id": directory, "name": "Acme", "state": "active", "type": "okta scim v2.0"});
+            let body = serde_json::json!({"id": event_id.as_str(), "event": event_type, "data": record,
+                "created_at": "1970-01-01T00:00:00.000Z"});
+            let body = body.to_string().into_bytes();
+            let hint = event::parse_hint(&event_id, event_type, &body, received_at).unwrap();
+            let (event_type, directory_id) = (event_type.to_owned(), Some(directory.to_owned()));
+            let event =
+                PendingEvent { event_id, event_type, directory_id, occurred_at: None, received_at, body, attempts: 0 };
+            Pending::new(DirectoryId::from_stored(directory.to_owned()), vec![Decoded { event, hint }])
+        };
+        let directories = vec![pending("a", "dsync.deleted"), pending("b", "dsync.activated")];
+        let (together, alone) = split_by_claims(directories);
+        assert_eq!((together[0].directory.as_str(), alone[0].directory.as_str()), ("b", "a"));
+    }
 }

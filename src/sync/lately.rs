@@ -15,7 +15,7 @@ const MOST_TARGETS: usize = 100_000;
 
 /// Marks whose requests had no answer, and marks that a page or a list was asked for and did not show.
 #[derive(Debug, Default)]
-pub struct Lately(Mutex<BTreeMap<DirectoryId, Targets>>);
+pub(super) struct Lately(Mutex<BTreeMap<DirectoryId, Targets>>);
 
 #[derive(Debug, Default)]
 struct Targets {

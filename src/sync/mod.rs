@@ -20,14 +20,14 @@ mod schedule;
 mod turns;
 mod worker;
 
-pub use lately::Lately;
 pub use poll::{Rewind, rewind};
-pub use processing::Processing;
 pub use retention::Retention;
 pub use worker::Worker;
 
 use std::time::Duration;
 
+use self::lately::Lately;
+use self::processing::Processing;
 use crate::clock::Clock;
 use crate::db::{Db, DbError, Lease};
 use crate::metrics::{MarkKind, Metrics};
@@ -51,12 +51,28 @@ pub struct Engine {
     /// Where its work is counted.
     pub metrics: Metrics,
     /// What its last waves met.
-    pub lately: Lately,
+    lately: Lately,
     /// Who plans or applies what the API answers.
-    pub processing: Processing,
+    processing: Processing,
 }
 
 impl Engine {
+    /// An engine that scans only what it is asked to, and counts by itself alone.
+    #[must_use]
+    pub fn new(db: Db, client: Option<WorkosClient>, clock: Clock, lease: Lease, retention: Retention) -> Self {
+        Self {
+            db,
+            client,
+            clock,
+            lease,
+            reconcile_interval: None,
+            retention,
+            metrics: Metrics::default(),
+            lately: Lately::default(),
+            processing: Processing::default(),
+        }
+    }
+
     /// Counts what answers settled, once they are committed.
     fn count_verified(&self, set: &WorkingSet) {
         let now = self.clock.now();

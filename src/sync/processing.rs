@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// burst made due at once would keep every core busy, and a webhook's commit waiting. Nobody has a turn while the API is
 /// waited for.
 #[derive(Debug)]
-pub struct Processing {
+pub(super) struct Processing {
     turns: Semaphore,
     patience: Duration,
 }

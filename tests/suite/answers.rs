@@ -11,9 +11,8 @@ use diesel_async::SimpleAsyncConnection;
 use directory_mirror::clock::{Clock, Timestamp};
 use directory_mirror::config::Config;
 use directory_mirror::db::{Db, DbConnection, MarkEntry, MarkFilter, MirrorCopy};
-use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
-use directory_mirror::sync::{Engine as Sync, Lately, Processing, Retention, Step, SyncError};
+use directory_mirror::sync::{Engine as Sync, Retention, Step, SyncError};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::{Reply, Transport, WorkosClient};
 use serde_json::{Value, json};
@@ -121,18 +120,7 @@ impl Play {
         });
         let client = WorkosClient::with_transport(&config.api, clock.clone(), api.clone());
         let lease = db.new_lease(clock.now()).await.unwrap();
-        let (retention, metrics) = (Retention::new(None), Metrics::default());
-        let sync = Sync {
-            db,
-            client,
-            clock,
-            lease,
-            reconcile_interval: None,
-            retention,
-            metrics,
-            lately: Lately::default(),
-            processing: Processing::default(),
-        };
+        let sync = Sync::new(db, client, clock, lease, Retention::new(None));
         Self { api, sync, clock: now, events: AtomicUsize::new(0), _database: database }
     }
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use chrono::{TimeDelta, Utc};
 use directory_mirror::clock::Clock;
 use directory_mirror::db::{Db, DbError, Lease, PollerState};
-use directory_mirror::metrics::Metrics;
 use directory_mirror::model::{DirectoryId, EventStatus};
-use directory_mirror::sync::{Engine as Worker, Lately, Processing, Retention, Step};
+use directory_mirror::sync::{Engine as Worker, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use serde_json::json;
 
@@ -15,17 +14,7 @@ use crate::replicas::open;
 use crate::support::{Engine, PATIENCE, TestDatabase, connect, run, wait_until};
 
 fn worker(db: &Db, lease: Lease) -> Worker {
-    Worker {
-        db: db.clone(),
-        client: None,
-        clock: Clock::system(),
-        lease,
-        reconcile_interval: None,
-        retention: Retention::new(None),
-        metrics: Metrics::default(),
-        lately: Lately::default(),
-        processing: Processing::default(),
-    }
+    Worker::new(db.clone(), None, Clock::system(), lease, Retention::new(None))
 }
 
 /// Stores that a user came into the directory.

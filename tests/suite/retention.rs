@@ -9,10 +9,9 @@ use directory_mirror::clock::{Clock, Timestamp};
 use directory_mirror::config::{ApiConfig, Config, DatabaseConfig};
 use directory_mirror::db::types::StoredInstant;
 use directory_mirror::db::{Db, Kind, MarkFilter, NewInboxEvent, working_set};
-use directory_mirror::metrics::Metrics;
 use directory_mirror::mirror::{Brake, Touched, WorkingSet};
 use directory_mirror::model::{DirectoryGroupId, DirectoryId, DirectoryUserId, Mark, MarkTarget};
-use directory_mirror::sync::{Engine as Worker, Lately, Processing, Retention, Step};
+use directory_mirror::sync::{Engine as Worker, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::WorkosClient;
 use serde_json::{Value, json};
@@ -134,17 +133,9 @@ async fn worker(
     let days = Arc::clone(days);
     let clock = Clock::from_fn(move || Utc::now() + TimeDelta::days(days.load(Ordering::Relaxed)));
     let db = Db::open(database).await.unwrap();
-    Worker {
-        lease: db.new_lease(clock.now()).await.unwrap(),
-        client: WorkosClient::new(api, clock.clone()).unwrap(),
-        db,
-        clock,
-        reconcile_interval: None,
-        retention: Retention::new(retention),
-        metrics: Metrics::default(),
-        lately: Lately::default(),
-        processing: Processing::default(),
-    }
+    let lease = db.new_lease(clock.now()).await.unwrap();
+    let client = WorkosClient::new(api, clock.clone()).unwrap();
+    Worker::new(db, client, clock, lease, Retention::new(retention))
 }
 
 /// What a command prints; it has to succeed.

@@ -8,9 +8,8 @@ use chrono::{TimeDelta, Utc};
 use directory_mirror::clock::Clock;
 use directory_mirror::config::Config;
 use directory_mirror::db::Db;
-use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
-use directory_mirror::sync::{Engine as Worker, Lately, Processing, Retention, Step};
+use directory_mirror::sync::{Engine as Worker, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::{Reply, Transport, WorkosClient};
 use serde_json::{Value, json};
@@ -52,17 +51,7 @@ impl Stage {
             let directory = DirectoryId::from_stored((*directory).to_owned());
             db.next_number(&directory, &lease).await.unwrap();
         }
-        let worker = Worker {
-            db,
-            client,
-            clock,
-            lease,
-            reconcile_interval: None,
-            retention: Retention::new(None),
-            metrics: Metrics::default(),
-            lately: Lately::default(),
-            processing: Processing::default(),
-        };
+        let worker = Worker::new(db, client, clock, lease, Retention::new(None));
         Self { worker: Arc::new(worker), database }
     }
 

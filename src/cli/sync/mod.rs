@@ -15,9 +15,8 @@ use super::{CommandError, open_database};
 use crate::clock::Clock;
 use crate::config::{self, ApiConfig};
 use crate::db::{Db, DbError, DirectoryHealth, MarkFilter};
-use crate::metrics::Metrics;
 use crate::model::{DirectoryId, SyncStatus};
-use crate::sync::{Engine, Lately, Processing, Retention, Step, SyncError};
+use crate::sync::{Engine, Retention, Step, SyncError};
 use crate::workos::WorkosClient;
 
 /// Exit status of a dry run that found something.
@@ -124,18 +123,7 @@ async fn work(db: &Db, api: &ApiConfig, directories: &[DirectoryId]) -> Result<F
     let clock = Clock::system();
     let lease = db.new_lease(clock.now()).await?;
     let retention = Retention::new(config::read_inbox_retention(&|name| std::env::var(name).ok())?);
-    let (client, metrics) = (Some(client(api)?), Metrics::default());
-    let engine = Engine {
-        db: db.clone(),
-        client,
-        clock,
-        lease,
-        reconcile_interval: None,
-        retention,
-        metrics,
-        lately: Lately::default(),
-        processing: Processing::default(),
-    };
+    let engine = Engine::new(db.clone(), Some(client(api)?), clock, lease, retention);
     let done = work_off(&engine, directories).await;
     db.give_back(&engine.lease).await?;
     done

@@ -11,9 +11,8 @@ use chrono::TimeDelta;
 use directory_mirror::cli::compare::differences;
 use directory_mirror::clock::Clock;
 use directory_mirror::db::{Db, MarkFilter};
-use directory_mirror::metrics::Metrics;
 use directory_mirror::model::DirectoryId;
-use directory_mirror::sync::{Engine, Lately, Processing, Retention, Step};
+use directory_mirror::sync::{Engine, Retention, Step};
 use directory_mirror::webhook::inbox_event;
 use directory_mirror::workos::{Reply, Transport, WorkosClient};
 use workos_emulator::EmittedEvent;
@@ -443,17 +442,9 @@ async fn start_engine(stage: &Stage, shared: &Arc<Shared>, reconciles: bool) -> 
     shared.db.end_all_leases().await.unwrap();
     let lease = shared.db.new_lease(clock.now()).await.unwrap();
     shared.db.start_poller(clock.now()).await.unwrap();
-    let engine = Arc::new(Engine {
-        db: shared.db.clone(),
-        client,
-        clock,
-        lease,
-        reconcile_interval: reconciles.then_some(RECONCILE_INTERVAL),
-        retention: Retention::new(None),
-        metrics: Metrics::default(),
-        lately: Lately::default(),
-        processing: Processing::default(),
-    });
+    let mut engine = Engine::new(shared.db.clone(), client, clock, lease, Retention::new(None));
+    engine.reconcile_interval = reconciles.then_some(RECONCILE_INTERVAL);
+    let engine = Arc::new(engine);
     *shared.engine.lock().unwrap() = Arc::downgrade(&engine);
     engine
 }
